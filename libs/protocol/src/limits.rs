@@ -1,0 +1,79 @@
+//! Every limit, its unit in the name, its reason beside it, and the relations between limits compiled.
+
+/// One call's arguments. They are never ordered, but every endorser holds them.
+pub const ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
+/// One call's response. Travels beside the endorsement, never ordered.
+pub const RESPONSE_BYTES_MAX: usize = 1024 * 1024;
+/// Proposal, result and endorsements as ordered.
+pub const TRANSACTION_BYTES_MAX: usize = 256 * 1024;
+/// One certificate: P-256 or Ed25519 with attributes stays far below.
+pub const CERTIFICATE_BYTES_MAX: usize = 4 * 1024;
+/// Certificates one transaction cites: creator and endorsers.
+pub const TRANSACTION_CERTIFICATES_MAX: usize = 64;
+/// The body of a block.
+pub const BLOCK_BYTES_MAX: usize = 1024 * 1024;
+/// What surrounds the body in a record: the orderer's certificate and signature.
+pub const BLOCK_OVERHEAD_BYTES_MAX: usize = 16 * 1024;
+/// Transactions in a block: 500 keep a block's validation within tens of milliseconds.
+pub const BLOCK_TRANSACTIONS_MAX: usize = 500;
+/// `max.message.bytes` of `tx` and `attest`.
+pub const KAFKA_RECORD_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// A consumer's fetch holds at least one record, so that none can block it.
+pub const FETCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A contract's component in the control chain.
+pub const MODULE_BYTES_MAX: usize = 6 * 1024 * 1024;
+/// `max.message.bytes` of `control`.
+pub const CONTROL_RECORD_BYTES_MAX: usize = 7 * 1024 * 1024;
+/// One gRPC message: a list between roles, or a module for a worker.
+pub const GRPC_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const _: () = assert!(
+    TRANSACTION_BYTES_MAX + TRANSACTION_CERTIFICATES_MAX * CERTIFICATE_BYTES_MAX < BLOCK_BYTES_MAX,
+    "the largest transaction with its certificates fits a block of its own"
+);
+const _: () = assert!(BLOCK_BYTES_MAX + BLOCK_OVERHEAD_BYTES_MAX < KAFKA_RECORD_BYTES_MAX);
+const _: () = assert!(KAFKA_RECORD_BYTES_MAX < FETCH_BYTES_MAX);
+const _: () = assert!(MODULE_BYTES_MAX < CONTROL_RECORD_BYTES_MAX);
+const _: () = assert!(CONTROL_RECORD_BYTES_MAX < FETCH_BYTES_MAX);
+const _: () = assert!(FETCH_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX);
+const _: () = assert!(ARGUMENTS_BYTES_MAX < TRANSACTION_BYTES_MAX);
+
+/// L: how far ahead of now a height bound may lie, and for how long a VALID tx_id is remembered.
+pub const HEIGHTS_IN_TIME_MAX: u64 = 65_536;
+/// W: how old an endorsement's snapshot may be.
+pub const SNAPSHOT_AGE_MAX: u64 = 4_096;
+/// Snapshots that a peer keeps for endorsement.
+pub const SNAPSHOTS_KEPT: usize = 64;
+const _: () = assert!(SNAPSHOT_AGE_MAX < HEIGHTS_IN_TIME_MAX);
+const _: () = assert!((SNAPSHOTS_KEPT as u64) < SNAPSHOT_AGE_MAX);
+
+/// An orderer appends at most this many blocks a second to a partition; the linger grows with load.
+pub const BLOCKS_PER_SECOND_MAX: u32 = 100;
+/// How far a client's clock may be from an endorser's.
+pub const CLOCK_SKEW_MS_MAX: u64 = 15 * 60 * 1000;
+
+/// Leaves under one signed root. Bounds the audit path to 10 hashes.
+pub const SIGNATURE_LEAVES_MAX: usize = 1024;
+pub const SIGNATURE_PATH_MAX: usize = 10;
+const _: () = assert!(1 << SIGNATURE_PATH_MAX == SIGNATURE_LEAVES_MAX);
+
+/// `[a-z][a-z0-9-]*`; never holds the 0x00 that ends it in a state key.
+pub const CONTRACT_NAME_BYTES_MAX: usize = 64;
+pub const FUNCTION_NAME_BYTES_MAX: usize = 64;
+/// What a contract may append to its partition key.
+pub const KEY_SUFFIX_BYTES_MAX: usize = 512;
+/// Name, separator, partition key, suffix.
+pub const KEY_BYTES_MAX: usize = CONTRACT_NAME_BYTES_MAX + 1 + 32 + KEY_SUFFIX_BYTES_MAX;
+pub const VALUE_BYTES_MAX: usize = 128 * 1024;
+pub const READS_MAX: usize = 1024;
+pub const RANGES_MAX: usize = 16;
+pub const WRITES_MAX: usize = 256;
+pub const EVENTS_MAX: usize = 32;
+pub const EVENT_TYPE_BYTES_MAX: usize = 64;
+pub const EVENT_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
+const _: () = assert!(VALUE_BYTES_MAX < TRANSACTION_BYTES_MAX);
+
+pub const POLICY_BYTES_MAX: usize = 4 * 1024;
+pub const ORGANISATIONS_MAX: usize = 100;
+pub const PARTITIONS_MAX: u32 = 1024;
+pub const ATTESTATIONS_PER_RECORD_MAX: usize = 2048;

@@ -1,0 +1,421 @@
+//! A transaction's checks that need no state: shared by the orderer's admission and `validate`.
+//!
+//! ```text
+//! bytes ──decode──▶ Transaction ──Checker::check──▶ Checked { creator, endorsers | rejection }
+//! ```
+//! Checks are made in the order of [`Code`]; the first that fails gives the code.
+
+use std::{collections::HashMap, sync::Arc};
+
+use quick_cache::sync::Cache;
+
+use crate::{
+    canonical::{self, ascending},
+    code::Code,
+    genesis::{Channel, ContractView},
+    hash::{Digest, digest, sha256},
+    identity::{Certificate, Role},
+    keys::{is_contract_name, is_function_name, is_under, key_prefix, partition_of},
+    ledger::{self, Kind, OnBehalfOf, Proposal, Result as TxResult, Signature},
+    limits::*,
+    policy::{Policy, Principal},
+    signature::{Purpose, Verifier},
+};
+
+/// Why a transaction is refused: the check, and the field that failed it. Never holds a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {field}: {}", code.rule())]
+pub struct Rejection {
+    pub code: Code,
+    pub field: &'static str,
+}
+
+fn reject<T>(code: Code, field: &'static str) -> Result<T, Rejection> {
+    Err(Rejection { code, field })
+}
+
+fn require(holds: bool, code: Code, field: &'static str) -> Result<(), Rejection> {
+    if holds { Ok(()) } else { reject(code, field) }
+}
+
+/// A transaction that decoded, with its parts as they were signed.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    pub tx_id: Digest,
+    /// H(transaction bytes)
+    pub hash: Digest,
+    pub proposal_bytes: Vec<u8>,
+    pub result_bytes: Vec<u8>,
+    pub proposal: Proposal,
+    pub result: TxResult,
+    pub client: Signature,
+    pub endorsements: Vec<Signature>,
+    pub partition_key: Digest,
+    pub snapshot_header: Digest,
+}
+
+/// Decodes a proposal and checks its fields; used by gateway and endorser too.
+pub fn decode_proposal(bytes: &[u8]) -> Result<Proposal, Rejection> {
+    let bad = |field| Rejection {
+        code: Code::BadEncoding,
+        field,
+    };
+    let proposal: Proposal = canonical::decode(bytes).map_err(|_| bad("proposal"))?;
+    let is32 = |bytes: &[u8], field| if bytes.len() == 32 { Ok(()) } else { Err(bad(field)) };
+    is32(&proposal.channel, "proposal.channel")?;
+    is32(&proposal.contract_digest, "proposal.contract_digest")?;
+    is32(&proposal.partition_key, "proposal.partition_key")?;
+    is32(&proposal.creator, "proposal.creator")?;
+    is32(&proposal.arguments_commitment, "proposal.arguments_commitment")?;
+    require(proposal.nonce.len() == 16, Code::BadEncoding, "proposal.nonce")?;
+    require(
+        is_contract_name(&proposal.contract),
+        Code::BadEncoding,
+        "proposal.contract",
+    )?;
+    require(
+        is_function_name(&proposal.function),
+        Code::BadEncoding,
+        "proposal.function",
+    )?;
+    require(
+        matches!(proposal.kind(), Kind::Submit | Kind::Query),
+        Code::BadEncoding,
+        "proposal.kind",
+    )?;
+    if let Some(person) = &proposal.on_behalf_of {
+        is32(&person.certificate, "proposal.on_behalf_of.certificate")?;
+        let names = person.common_name.len() <= 256 && person.role.len() <= 16;
+        require(names, Code::TooLarge, "proposal.on_behalf_of")?;
+        let sorted = ascending(&person.attributes, |a| a.name.as_str());
+        require(sorted, Code::BadEncoding, "proposal.on_behalf_of.attributes")?;
+        let bytes: usize = person.attributes.iter().map(|a| a.name.len() + a.value.len()).sum();
+        require(bytes <= 4096, Code::TooLarge, "proposal.on_behalf_of.attributes")?;
+    }
+    Ok(proposal)
+}
+
+/// Decodes a transaction and checks the form of every field.
+pub fn decode(bytes: &[u8]) -> Result<Transaction, Rejection> {
+    let bad = |field| Rejection {
+        code: Code::BadEncoding,
+        field,
+    };
+    require(bytes.len() <= TRANSACTION_BYTES_MAX, Code::TooLarge, "transaction")?;
+    let message: ledger::Transaction = canonical::decode(bytes).map_err(|_| bad("transaction"))?;
+    let proposal = decode_proposal(&message.proposal)?;
+    let result: TxResult = canonical::decode(&message.result).map_err(|_| bad("result"))?;
+    check_result(&result)?;
+    let client = message.client.ok_or(bad("client"))?;
+    require(
+        client.certificate == proposal.creator,
+        Code::BadEncoding,
+        "client.certificate",
+    )?;
+    let endorsements = message.endorsements;
+    require(
+        endorsements.len() < TRANSACTION_CERTIFICATES_MAX,
+        Code::TooLarge,
+        "endorsements",
+    )?;
+    Ok(Transaction {
+        tx_id: sha256(&message.proposal),
+        hash: sha256(bytes),
+        partition_key: digest(&proposal.partition_key).ok_or(bad("proposal.partition_key"))?,
+        snapshot_header: digest(&result.snapshot_header).ok_or(bad("result.snapshot_header"))?,
+        proposal_bytes: message.proposal,
+        result_bytes: message.result,
+        proposal,
+        result,
+        client,
+        endorsements,
+    })
+}
+
+fn check_result(result: &TxResult) -> Result<(), Rejection> {
+    let sizes = [
+        (result.tx_id.len(), "result.tx_id"),
+        (result.contract_digest.len(), "result.contract_digest"),
+        (result.snapshot_header.len(), "result.snapshot_header"),
+        (result.response_digest.len(), "result.response_digest"),
+    ];
+    for (bytes, field) in sizes {
+        require(bytes == 32, Code::BadEncoding, field)?;
+    }
+    require(result.reads.len() <= READS_MAX, Code::TooLarge, "result.reads")?;
+    require(result.ranges.len() <= RANGES_MAX, Code::TooLarge, "result.ranges")?;
+    require(result.writes.len() <= WRITES_MAX, Code::TooLarge, "result.writes")?;
+    require(result.policies.len() <= WRITES_MAX, Code::TooLarge, "result.policies")?;
+    require(result.events.len() <= EVENTS_MAX, Code::TooLarge, "result.events")?;
+    let sorted = |holds, field| require(holds, Code::BadEncoding, field);
+    sorted(ascending(&result.reads, |r| &r.key[..]), "result.reads")?;
+    sorted(ascending(&result.writes, |w| &w.key[..]), "result.writes")?;
+    sorted(ascending(&result.policies, |p| &p.key[..]), "result.policies")?;
+    for range in &result.ranges {
+        require(
+            range.entries.len() <= READS_MAX,
+            Code::TooLarge,
+            "result.ranges.entries",
+        )?;
+        sorted(range.start < range.end, "result.ranges.end")?;
+        sorted(ascending(&range.entries, |r| &r.key[..]), "result.ranges.entries")?;
+        let inside = |read: &ledger::Read| range.start <= read.key && read.key < range.end && read.version.is_some();
+        sorted(range.entries.iter().all(inside), "result.ranges.entries")?;
+    }
+    for write in &result.writes {
+        require(
+            write.value.len() <= VALUE_BYTES_MAX,
+            Code::TooLarge,
+            "result.writes.value",
+        )?;
+        sorted(!write.delete || write.value.is_empty(), "result.writes.value")?;
+    }
+    for policy in &result.policies {
+        let parses = policy.policy.is_empty() || Policy::parse(&policy.policy).is_ok();
+        sorted(parses, "result.policies.policy")?;
+    }
+    for event in &result.events {
+        require(
+            event.r#type.len() <= EVENT_TYPE_BYTES_MAX,
+            Code::TooLarge,
+            "result.events.type",
+        )?;
+        require(
+            event.payload.len() <= EVENT_PAYLOAD_BYTES_MAX,
+            Code::TooLarge,
+            "result.events.payload",
+        )?;
+    }
+    Ok(())
+}
+
+/// Who acts: the person of the proposal, whether they signed or a gateway speaks for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    pub organisation: String,
+    pub common_name: String,
+    pub role: String,
+    pub attributes: Vec<ledger::Attribute>,
+    pub asserted: bool,
+}
+
+impl Actor {
+    pub fn of(creator: &Certificate, on_behalf_of: Option<&OnBehalfOf>) -> Actor {
+        let organisation = creator.msp_id.clone();
+        match on_behalf_of {
+            Some(person) => Actor {
+                organisation,
+                common_name: person.common_name.clone(),
+                role: person.role.clone(),
+                attributes: person.attributes.clone(),
+                asserted: true,
+            },
+            None => Actor {
+                organisation,
+                common_name: creator.common_name.clone(),
+                role: creator.role.to_string(),
+                attributes: creator
+                    .attributes
+                    .iter()
+                    .map(|(name, value)| ledger::Attribute {
+                        name: name.clone(),
+                        value: value.clone(),
+                    })
+                    .collect(),
+                asserted: false,
+            },
+        }
+    }
+}
+
+/// Certificates by hash, parsed and checked against the members of one config; bounded.
+pub struct Certificates(Cache<Digest, Arc<Certificate>>);
+
+impl Certificates {
+    pub fn new(capacity: usize) -> Self {
+        Certificates(Cache::new(capacity))
+    }
+
+    /// `None`: not in the profile, of no member, or revoked on the ledger.
+    pub fn check(&self, channel: &Channel, der: &[u8]) -> Option<Arc<Certificate>> {
+        let hash = sha256(der);
+        if let Some(known) = self.0.get(&hash) {
+            return Some(known);
+        }
+        let certificate = Certificate::parse(der).ok()?;
+        channel.members.verify(&certificate).ok()?;
+        let certificate = Arc::new(certificate);
+        self.0.insert(hash, Arc::clone(&certificate));
+        Some(certificate)
+    }
+}
+
+/// Certificates that a block or a request brought along, by hash.
+pub type Table = HashMap<Digest, Arc<Certificate>>;
+
+/// What the checks without state found of one transaction.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    pub creator: Arc<Certificate>,
+    /// In the transaction's order; an error keeps its place in the order of the checks.
+    pub endorsers: Result<Vec<Principal>, Rejection>,
+}
+
+/// Checks transactions of one channel under one config; remembers what it verified. `Sync`.
+pub struct Checker {
+    pub channel: Arc<Channel>,
+    pub verifier: Verifier,
+    pub certificates: Certificates,
+}
+
+impl Checker {
+    pub fn new(channel: Arc<Channel>) -> Self {
+        Checker {
+            channel,
+            verifier: Verifier::new(16 * 1024),
+            certificates: Certificates::new(4 * 1024),
+        }
+    }
+
+    /// Those of the certificates that members issued.
+    pub fn table<'a>(&self, ders: impl IntoIterator<Item = &'a [u8]>) -> Table {
+        let checked = ders
+            .into_iter()
+            .filter_map(|der| self.certificates.check(&self.channel, der));
+        checked.map(|certificate| (certificate.hash, certificate)).collect()
+    }
+
+    /// A client's intent: channel, creator, rights, signature. Kind is the caller's to judge.
+    pub fn check_proposal(
+        &self,
+        bytes: &[u8],
+        proposal: &Proposal,
+        signature: &Signature,
+        table: &Table,
+    ) -> Result<Arc<Certificate>, Rejection> {
+        require(
+            proposal.channel == self.channel.id,
+            Code::WrongChannel,
+            "proposal.channel",
+        )?;
+        require(proposal.epoch == 0, Code::WrongChannel, "proposal.epoch")?;
+        let creator = lookup(table, &proposal.creator).ok_or(Rejection {
+            code: Code::UnknownCreator,
+            field: "proposal.creator",
+        })?;
+        let may = match creator.role {
+            Role::Client | Role::Admin => proposal.on_behalf_of.is_none(),
+            Role::Peer => proposal.on_behalf_of.is_some(),
+            Role::Orderer | Role::Worker => false,
+        };
+        require(may, Code::CreatorRole, "proposal.creator")?;
+        self.verifier
+            .verify(
+                &creator.public_key,
+                Purpose::Proposal,
+                &self.channel.id,
+                bytes,
+                signature,
+            )
+            .map_err(|_| Rejection {
+                code: Code::BadClientSignature,
+                field: "client",
+            })?;
+        Ok(creator)
+    }
+
+    /// Everything that can be judged without state and height. `partition`: where it stands, if it does.
+    pub fn check(&self, tx: &Transaction, table: &Table, partition: Option<u32>) -> Result<Checked, Rejection> {
+        let channel = &self.channel;
+        require(
+            tx.proposal.channel == channel.id,
+            Code::WrongChannel,
+            "proposal.channel",
+        )?;
+        require(tx.proposal.epoch == 0, Code::WrongChannel, "proposal.epoch")?;
+        require(tx.proposal.kind() == Kind::Submit, Code::NotSubmit, "proposal.kind")?;
+        let creator = self.check_proposal(&tx.proposal_bytes, &tx.proposal, &tx.client, table)?;
+        let contract = self.contract(tx)?;
+        require(
+            tx.proposal.contract_digest == contract.digest,
+            Code::ContractDigest,
+            "proposal.contract_digest",
+        )?;
+        require(
+            tx.result.contract_digest == contract.digest,
+            Code::ContractDigest,
+            "result.contract_digest",
+        )?;
+        require(tx.result.tx_id == tx.tx_id, Code::ResultMismatch, "result.tx_id")?;
+        let fits = partition.is_none_or(|p| p == partition_of(&tx.partition_key, channel.partitions()));
+        require(fits, Code::WrongPartition, "proposal.partition_key")?;
+        check_keys(tx)?;
+        Ok(Checked {
+            creator,
+            endorsers: self.check_endorsements(tx, table),
+        })
+    }
+
+    fn contract(&self, tx: &Transaction) -> Result<&ContractView, Rejection> {
+        let found = self.channel.contracts.get(&tx.proposal.contract);
+        found.ok_or(Rejection {
+            code: Code::UnknownContract,
+            field: "proposal.contract",
+        })
+    }
+
+    fn check_endorsements(&self, tx: &Transaction, table: &Table) -> Result<Vec<Principal>, Rejection> {
+        let mut principals = Vec::with_capacity(tx.endorsements.len());
+        for signature in &tx.endorsements {
+            let endorser = lookup(table, &signature.certificate).filter(|c| c.role == Role::Peer);
+            let endorser = endorser.ok_or(Rejection {
+                code: Code::UnknownEndorser,
+                field: "endorsements.certificate",
+            })?;
+            self.verifier
+                .verify(
+                    &endorser.public_key,
+                    Purpose::Endorsement,
+                    &self.channel.id,
+                    &tx.result_bytes,
+                    signature,
+                )
+                .map_err(|_| Rejection {
+                    code: Code::BadEndorsement,
+                    field: "endorsements",
+                })?;
+            principals.push(Principal::from(&*endorser));
+        }
+        Ok(principals)
+    }
+
+    /// The policy of function, contract or channel; policies of keys are state.
+    pub fn check_policy(&self, tx: &Transaction, endorsers: &[Principal]) -> Result<(), Rejection> {
+        let policy = self.channel.policy(self.contract(tx)?, &tx.proposal.function);
+        require(policy.evaluate(endorsers), Code::PolicyNotSatisfied, "endorsements")
+    }
+}
+
+fn lookup(table: &Table, hash: &[u8]) -> Option<Arc<Certificate>> {
+    table.get(&digest(hash)?).cloned()
+}
+
+fn check_keys(tx: &Transaction) -> Result<(), Rejection> {
+    let prefix = key_prefix(&tx.proposal.contract, &tx.partition_key);
+    let inside = |key: &[u8], field| require(is_under(key, &prefix), Code::KeyOutside, field);
+    for read in &tx.result.reads {
+        inside(&read.key, "result.reads.key")?;
+    }
+    for range in &tx.result.ranges {
+        inside(&range.start, "result.ranges.start")?;
+        let end = range.end == crate::keys::prefix_end(&prefix) || is_under(&range.end, &prefix);
+        require(end, Code::KeyOutside, "result.ranges.end")?;
+    }
+    for write in &tx.result.writes {
+        inside(&write.key, "result.writes.key")?;
+    }
+    for policy in &tx.result.policies {
+        inside(&policy.key, "result.policies.key")?;
+    }
+    Ok(())
+}

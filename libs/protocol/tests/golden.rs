@@ -1,0 +1,168 @@
+//! Golden bytes: a change that moves one of these changes the formats of every network that runs.
+
+use prost::Message;
+use protocol::{
+    canonical,
+    code::Code,
+    header::{Header, block_leaf},
+    keys::{ChannelSecret, arguments_commitment, partition_of, response_digest, state_key},
+    ledger::{self, Kind, Proposal},
+    merkle, sha256,
+    signature::{Purpose, SigningKey, Verifier, sign},
+};
+
+fn check(actual: impl AsRef<[u8]>, expected: &str) {
+    assert_eq!(hex::encode(actual), expected);
+}
+
+fn proposal() -> Proposal {
+    Proposal {
+        channel: vec![1; 32],
+        epoch: 0,
+        contract: "medical-records".into(),
+        contract_digest: vec![2; 32],
+        function: "createMedicalRecord".into(),
+        partition_key: vec![3; 32],
+        creator: vec![4; 32],
+        on_behalf_of: None,
+        kind: Kind::Submit as i32,
+        nonce: vec![5; 16],
+        client_time_ms: 1_700_000_000_000,
+        height_bound: 1000,
+        arguments_commitment: vec![6; 32],
+    }
+}
+
+/// Ed25519 signs deterministically, so that its bytes can be pinned. PKCS#8 v1 of a key of 32 sevens.
+fn key() -> SigningKey {
+    let mut der = hex::decode("302e020100300506032b657004220420").unwrap();
+    der.extend([7; 32]);
+    SigningKey::from_pkcs8(&der).unwrap()
+}
+
+#[test]
+fn a_proposal() {
+    let bytes = proposal().encode_to_vec();
+    check(
+        &bytes,
+        &[
+            "0a20",
+            &"01".repeat(32),
+            "1a0f6d65646963616c2d7265636f726473",
+            "2220",
+            &"02".repeat(32),
+            "2a136372656174654d65646963616c5265636f7264",
+            "3220",
+            &"03".repeat(32),
+            "3a20",
+            &"04".repeat(32),
+            "4801",
+            "5210",
+            &"05".repeat(16),
+            "5880d095ffbc31",
+            "60e807",
+            "6a20",
+            &"06".repeat(32),
+        ]
+        .concat(),
+    );
+    assert_eq!(canonical::decode::<Proposal>(&bytes).unwrap(), proposal());
+}
+
+#[test]
+fn unknown_fields_and_other_encodings_are_refused() {
+    let bytes = proposal().encode_to_vec();
+    let mut unknown = bytes.clone();
+    unknown.extend([0xf8, 0x01, 0x01]);
+    assert!(canonical::decode::<Proposal>(&unknown).is_err());
+    let mut repeated = bytes.clone();
+    repeated.extend_from_slice(&[0x60, 0xe8, 0x07]);
+    assert!(canonical::decode::<Proposal>(&repeated).is_err());
+    let mut default = vec![0x10, 0x00];
+    default.extend(&bytes);
+    assert!(
+        canonical::decode::<Proposal>(&default).is_err(),
+        "an epoch of 0 is not written"
+    );
+}
+
+#[test]
+fn a_signature() {
+    let signatures = sign(
+        &key(),
+        &[9; 32],
+        Purpose::Proposal,
+        &[1; 32],
+        &[b"a".as_slice(), b"b", b"c"],
+    )
+    .unwrap();
+    check(sha256(&signatures[2].encode_to_vec()), GOLDEN_SIGNATURE);
+    Verifier::new(1)
+        .verify(
+            &key().public_key().unwrap(),
+            Purpose::Proposal,
+            &[1; 32],
+            b"c",
+            &signatures[2],
+        )
+        .unwrap();
+}
+
+#[test]
+fn hashes() {
+    let header = Header {
+        channel: [1; 32],
+        epoch: 0,
+        partition: 1,
+        height: 2,
+        previous: [3; 32],
+        record_hash: [4; 32],
+        root: merkle::root(&[block_leaf(&[5; 32], &[6; 32], Code::MvccConflict)]),
+        state_digest: [7; 32],
+        rules_version: 1,
+    };
+    check(header.hash(), GOLDEN_HEADER);
+    let secret = ChannelSecret::new(&[8; 32]);
+    let key = secret.partition_key("medical-records", "940220-1234");
+    check(key, GOLDEN_PARTITION_KEY);
+    assert_eq!(
+        partition_of(&[0, 0, 0, 0, 0, 0, 1, 1].repeat(4).try_into().unwrap(), 2),
+        1
+    );
+    check(secret.hash(), GOLDEN_SECRET_HASH);
+    check(arguments_commitment(&[9; 32], b"[]"), GOLDEN_COMMITMENT);
+    check(response_digest(&[9; 32], b"null"), GOLDEN_RESPONSE);
+    check(
+        state_key("c", &[0xaa; 32], b"record"),
+        &format!("6300{}7265636f7264", "aa".repeat(32)),
+    );
+}
+
+#[test]
+fn a_block_record() {
+    let block = ledger::Block {
+        channel: vec![1; 32],
+        epoch: 0,
+        partition: 1,
+        certificates: vec![vec![1, 2, 3]],
+        transactions: vec![vec![4, 5]],
+        marker: None,
+    };
+    let record = ledger::BlockRecord {
+        block: block.encode_to_vec(),
+        certificate: vec![6],
+        signature: None,
+    }
+    .encode_to_vec();
+    check(
+        &record,
+        &format!("0a2d0a20{}180122030102032a0204051201{}", "01".repeat(32), "06"),
+    );
+}
+
+const GOLDEN_SIGNATURE: &str = "958e56196ef09fb02f1f647cbfcf3812e5e5b133d7a56d73a79718dba4e7527a";
+const GOLDEN_HEADER: &str = "e485c40ec807133624e3c17249e31dc1c9938219bba802acc3ec3b34033d3492";
+const GOLDEN_PARTITION_KEY: &str = "e94881901346348e5bf5a1d616c60df55613d3358359352f49520154fa5ab3e3";
+const GOLDEN_SECRET_HASH: &str = "d5ad3165f78d06d7eae3a7befb39c723369cf51df50ff627395b75e3293e1067";
+const GOLDEN_COMMITMENT: &str = "b442b826c0864dab668ef12704c9547066a03843d7f0868f1b5fedfd211f2384";
+const GOLDEN_RESPONSE: &str = "52ee92b991448bd67f54eacb32dc5a260ea7fbb4565f4ad2114bbe4724a79857";
