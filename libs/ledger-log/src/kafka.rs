@@ -1,0 +1,357 @@
+//! The log on Apache Kafka.
+//!
+//! ```text
+//!  append ──► append::Appender ── one idempotent producer, made anew after a fatal error
+//!  read   ──► read::Readers    ── few consumers, each shared by many readers (a queue per partition)
+//!  ensure ──► topics           ── create, or compare with what is there
+//!  bounds ──► ask::Asker       ── questions, on a client of their own
+//!                link::Link    ── does the cluster answer? (health and metrics only)
+//! ```
+//!
+//! Promises beyond the trait's: it goes on by itself after the cluster was away; what waits to be sent
+//! is bounded in bytes; no property given by the operator can weaken what the ledger relies on.
+//! No consumer groups, no committed offsets, no Kafka transactions.
+//!
+//! What it cannot promise: whoever may write to a topic *with Kafka transactions* puts markers into
+//! it, which take offsets and are never delivered: a reader sees a gap. Give nobody the right on
+//! transactional ids; orderers need `Write` on topics and `IdempotentWrite`, peers `Read`, and both
+//! `Describe`.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use prometheus::Registry;
+use rdkafka::{
+    ClientConfig,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use serde::Deserialize;
+
+use crate::{AppendError, Log, ReadError, Reader, TopicError, TopicPartition, TopicSpec};
+
+mod append;
+mod ask;
+mod link;
+mod read;
+mod topics;
+
+use append::Appender;
+use ask::Asker;
+use link::Link;
+use read::Readers;
+
+/// Records that fit one Kafka batch; several small ones share it, a bigger one has its own.
+pub(crate) const BATCH_BYTES: usize = 1_000_000;
+/// What Kafka's batch adds to a single record: 61 bytes of header, and lengths and varints.
+pub(crate) const BATCH_OVERHEAD_BYTES: usize = 512;
+
+/// Where the cluster is and how to speak to it.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSettings {
+    /// `host:port` of some brokers; the others are found.
+    pub brokers: Vec<String>,
+    /// Any librdkafka property, for example `security.protocol`, `ssl.ca.location`,
+    /// `sasl.mechanism`. Properties that the ledger relies on are refused.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+    /// Appended and not yet acknowledged, over all partitions; past it appends end with `Unavailable`
+    /// at once.
+    #[serde(default = "default_append_queue_bytes_max")]
+    pub append_queue_bytes_max: usize,
+    /// An append without acknowledgement ends as `Unknown` after this; the record goes on being tried.
+    /// Longer than a broker's failover (9 s by Kafka's defaults).
+    #[serde(default = "default_append_timeout_ms")]
+    pub append_timeout_ms: u64,
+    /// Largest record of any topic; `TopicSpec::record_bytes_max` is the topic's own limit.
+    #[serde(default = "default_record_bytes_max")]
+    pub record_bytes_max: usize,
+    /// Fetched ahead of one reader.
+    #[serde(default = "default_read_queue_bytes_max")]
+    pub read_queue_bytes_max: usize,
+}
+
+fn default_append_queue_bytes_max() -> usize {
+    64 << 20
+}
+fn default_append_timeout_ms() -> u64 {
+    30_000
+}
+fn default_record_bytes_max() -> usize {
+    10 << 20
+}
+fn default_read_queue_bytes_max() -> usize {
+    8 << 20
+}
+
+impl KafkaSettings {
+    pub fn new<B: Into<String>>(brokers: impl IntoIterator<Item = B>) -> Self {
+        KafkaSettings {
+            brokers: brokers.into_iter().map(Into::into).collect(),
+            properties: BTreeMap::new(),
+            append_queue_bytes_max: default_append_queue_bytes_max(),
+            append_timeout_ms: default_append_timeout_ms(),
+            record_bytes_max: default_record_bytes_max(),
+            read_queue_bytes_max: default_read_queue_bytes_max(),
+        }
+    }
+}
+
+/// Properties hold passwords: their names are shown, their values never.
+impl std::fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaSettings")
+            .field("brokers", &self.brokers)
+            .field("properties", &self.properties.keys())
+            .field("append_queue_bytes_max", &self.append_queue_bytes_max)
+            .field("append_timeout_ms", &self.append_timeout_ms)
+            .field("record_bytes_max", &self.record_bytes_max)
+            .field("read_queue_bytes_max", &self.read_queue_bytes_max)
+            .finish()
+    }
+}
+
+/// Why the log could not be opened. Kafka being away is not among the reasons.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("no Kafka brokers are named")]
+    NoBrokers,
+    #[error("the Kafka property {0} is fixed by the ledger")]
+    FixedProperty(String),
+    #[error("the Kafka property {name} is refused: {reason}")]
+    BadProperty { name: String, reason: String },
+    #[error("Kafka client: {0}")]
+    Client(String),
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// What readers and writers rely on. `bootstrap.servers` comes from `brokers`.
+const FIXED: &[&str] = &[
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "enable.idempotence",
+    "enable.gapless.guarantee",
+    "acks",
+    "request.required.acks",
+    "transactional.id",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "retries",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "message.max.bytes",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "partitioner",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "auto.offset.reset",
+    "enable.auto.commit",
+    "auto.commit.enable",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "isolation.level",
+    "check.crcs",
+    "queued.max.messages.kbytes",
+    "plugin.library.paths",
+];
+
+/// Everything both kinds of client share. Defaults first, the operator's properties over them.
+fn client_config(settings: &KafkaSettings) -> Result<ClientConfig, OpenError> {
+    if settings.brokers.is_empty() {
+        return Err(OpenError::NoBrokers);
+    }
+    let mut config = ClientConfig::new();
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config.set("bootstrap.servers", settings.brokers.join(","));
+    config.set("client.id", "medledger");
+    // Back within a second of the broker's return.
+    config.set("reconnect.backoff.ms", "20");
+    config.set("reconnect.backoff.max.ms", "500");
+    config.set("socket.keepalive.enable", "true");
+    config.set("socket.nagle.disable", "true");
+    config.set("socket.timeout.ms", "10000");
+    config.set("log.connection.close", "false");
+    // Somebody else's open transaction must not hold up readers.
+    config.set("isolation.level", "read_uncommitted");
+    for (name, value) in &settings.properties {
+        if FIXED.contains(&name.as_str()) {
+            return Err(OpenError::FixedProperty(name.clone()));
+        }
+        config.set(name, value);
+    }
+    // A mistyped property is found here, not at first use, and its value is not repeated.
+    config.create_native_config().map_err(open_error)?;
+    Ok(config)
+}
+
+fn open_error(error: KafkaError) -> OpenError {
+    match error {
+        // (result, description, key, value): the value may be a password, and the description quotes it.
+        KafkaError::ClientConfig(code, _, name, _) => OpenError::BadProperty {
+            name,
+            reason: format!("{code:?}"),
+        },
+        other => OpenError::Client(other.to_string()),
+    }
+}
+
+/// What an error says, in Kafka's own words, without the wrapping.
+fn reason(error: &KafkaError) -> String {
+    error
+        .rdkafka_error_code()
+        .map_or_else(|| error.to_string(), |code: RDKafkaErrorCode| code.to_string())
+}
+
+/// The log on Kafka. One per process; clones are cheap and the same log.
+#[derive(Clone)]
+pub struct KafkaLog {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: ClientConfig,
+    appender: Appender,
+    readers: Arc<Readers>,
+    asker: Arc<Asker>,
+    link: Arc<Link>,
+    probe: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.probe.abort();
+    }
+}
+
+impl KafkaLog {
+    /// Opens without waiting for Kafka. Must be called inside a tokio runtime; the metrics are
+    /// registered once per registry. The last clone's end gives up appends without acknowledgement.
+    pub fn open(settings: &KafkaSettings, registry: &Registry) -> Result<KafkaLog, OpenError> {
+        let config = client_config(settings)?;
+        let link = Arc::new(Link::new(registry)?);
+        let appender = Appender::new(&config, settings, link.clone(), registry)?;
+        let readers = Arc::new(Readers::new(&config, settings, link.clone(), registry)?);
+        let asker = Arc::new(Asker::new(&config, link.clone()).map_err(open_error)?);
+        #[expect(clippy::disallowed_methods, reason = "Inner owns it and ends it")]
+        let probe = tokio::spawn(link::probe(link.clone(), Arc::downgrade(&asker)));
+        Ok(KafkaLog {
+            inner: Arc::new(Inner {
+                config,
+                appender,
+                readers,
+                asker,
+                link,
+                probe,
+            }),
+        })
+    }
+}
+
+#[async_trait]
+impl Log for KafkaLog {
+    async fn ensure(&self, topics: &[TopicSpec], allow_unsafe: bool) -> Result<(), TopicError> {
+        topics::ensure(&self.inner.config, topics, allow_unsafe, &self.inner.link).await?;
+        for topic in topics {
+            self.inner.appender.limit(topic.name.clone(), topic.record_bytes_max);
+        }
+        Ok(())
+    }
+
+    fn append(&self, to: &TopicPartition, value: Bytes) -> BoxFuture<'static, Result<u64, AppendError>> {
+        self.inner.appender.append(to, value)
+    }
+
+    async fn bounds(&self, of: &TopicPartition) -> Result<(u64, u64), ReadError> {
+        self.inner.asker.bounds(of).await
+    }
+
+    async fn read(&self, of: &TopicPartition, from: u64) -> Result<Box<dyn Reader>, ReadError> {
+        // A new leader may need a moment to know its end: what looks like a lost tail is asked again.
+        let mut patience = [Duration::from_millis(200), Duration::from_millis(800)].into_iter();
+        let (low, high) = loop {
+            let (low, high) = self.inner.asker.bounds(of).await?;
+            if from <= high {
+                break (low, high);
+            }
+            match patience.next() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => break (low, high),
+            }
+        };
+        if from < low || from > high {
+            return Err(ReadError::OutOfRange {
+                offset: from,
+                low,
+                high,
+            });
+        }
+        let reader = self.inner.readers.open(of, from, self.inner.asker.clone())?;
+        Ok(Box::new(reader))
+    }
+
+    fn reachable(&self) -> bool {
+        self.inner.link.reachable()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_config(name: &str, value: &str, expected: &str) {
+        let mut settings = KafkaSettings::new(["127.0.0.1:9"]);
+        settings.properties.insert(name.into(), value.into());
+        let found = match client_config(&settings) {
+            Ok(_) => "ok".to_string(),
+            Err(error) => error.to_string(),
+        };
+        assert!(found.contains(expected), "{name}: {found}");
+        assert!(!found.contains("s3cret"), "{name}: {found}");
+    }
+
+    #[test]
+    fn properties_pass_through_unless_the_ledger_relies_on_them() {
+        check_config("security.protocol", "SSL", "ok");
+        check_config("ssl.ca.location", "/etc/ca.pem", "ok");
+        check_config("compression.type", "lz4", "ok");
+        check_config("acks", "1", "acks is fixed");
+        check_config("isolation.level", "read_committed", "isolation.level is fixed");
+        check_config("security.protokol", "s3cret", "security.protokol is refused");
+        check_config("security.protocol", "s3cret", "security.protocol is refused");
+    }
+
+    #[test]
+    fn settings_are_strict_and_keep_secrets() {
+        let settings: KafkaSettings =
+            toml::from_str("brokers = ['a:1', 'b:2']\n[properties]\n'sasl.password' = 's3cret'").unwrap();
+        assert_eq!(settings.append_timeout_ms, 30_000);
+        let shown = format!("{settings:?}");
+        assert!(shown.contains("sasl.password") && !shown.contains("s3cret"));
+        assert!(toml::from_str::<KafkaSettings>("brokers = []\nbroker = 1").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_producer_that_gave_up_is_replaced() {
+        // librdkafka's own stand-in for a cluster; real brokers are in the integration tests.
+        let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 1, 1).unwrap();
+        let settings = KafkaSettings::new([cluster.bootstrap_servers()]);
+        let log = KafkaLog::open(&settings, &Registry::new()).unwrap();
+        let to = TopicPartition {
+            topic: "t".into(),
+            partition: 0,
+        };
+        assert_eq!(log.append(&to, Bytes::from_static(b"one")).await.unwrap(), 0);
+        log.inner.appender.fail_for_test();
+        assert_eq!(log.append(&to, Bytes::from_static(b"two")).await.unwrap(), 1);
+        log.inner.appender.fail_for_test();
+        assert_eq!(log.append(&to, Bytes::from_static(b"three")).await.unwrap(), 2);
+    }
+}

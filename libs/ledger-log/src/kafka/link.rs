@@ -1,0 +1,149 @@
+//! Whether the cluster answers, for health and metrics: the last word of whoever spoke to it last,
+//! and a question of its own when nobody did for a while. Also where librdkafka's logs go.
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
+use rdkafka::{ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
+use tokio::sync::Notify;
+
+use super::{ask::Asker, reason};
+
+/// Silence after which the cluster is asked whether it is there.
+const QUIET: Duration = Duration::from_secs(1);
+
+const NOT_ASKED: u8 = 0;
+const UP: u8 = 1;
+const AWAY: u8 = 2;
+
+pub(crate) struct Link {
+    since: Instant,
+    /// Milliseconds after `since`, plus one; 0 is never.
+    answered_ms: AtomicU64,
+    state: AtomicU8,
+    doubted: Notify,
+    reachable: IntGauge,
+    errors: IntCounterVec,
+}
+
+impl Link {
+    pub fn new(registry: &Registry) -> Result<Link, prometheus::Error> {
+        let reachable = IntGauge::new("medledger_log_reachable", "1 while Kafka answers, else 0")?;
+        let errors = IntCounterVec::new(
+            Opts::new(
+                "medledger_log_errors_total",
+                "Errors in talking to Kafka, by what was being done",
+            ),
+            &["during"],
+        )?;
+        registry.register(Box::new(reachable.clone()))?;
+        registry.register(Box::new(errors.clone()))?;
+        Ok(Link {
+            since: Instant::now(),
+            answered_ms: AtomicU64::new(0),
+            state: AtomicU8::new(NOT_ASKED),
+            doubted: Notify::new(),
+            reachable,
+            errors,
+        })
+    }
+
+    pub fn reachable(&self) -> bool {
+        self.state.load(Relaxed) == UP
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.since.elapsed().as_millis() as u64 + 1
+    }
+
+    /// Kafka answered just now.
+    pub fn answered(&self) {
+        self.answered_ms.store(self.now_ms(), Relaxed);
+        if self.state.swap(UP, Relaxed) != UP {
+            self.reachable.set(1);
+            tracing::info!("Kafka answers");
+        }
+    }
+
+    /// Something failed that says nothing certain about the whole cluster: ask it soon.
+    pub fn doubt(&self, during: &'static str) {
+        self.failed(during);
+        self.doubted.notify_one();
+    }
+
+    pub fn failed(&self, during: &'static str) {
+        self.errors.with_label_values(&[during]).inc();
+    }
+
+    fn away(&self, asked_ms: u64, reason: &str) {
+        if self.answered_ms.load(Relaxed) > asked_ms {
+            return; // somebody heard from it meanwhile
+        }
+        if self.state.swap(AWAY, Relaxed) != AWAY {
+            self.reachable.set(0);
+            tracing::warn!(reason, "Kafka does not answer; retrying");
+        }
+    }
+}
+
+/// Asks the cluster when nobody heard from it for a second, or somebody has doubts. Ends with the log.
+pub(crate) async fn probe(link: Arc<Link>, asker: Weak<Asker>) {
+    let mut doubted = true;
+    loop {
+        let Some(asker) = asker.upgrade() else { return };
+        asker.listen();
+        let asked_ms = link.now_ms();
+        let quiet = asked_ms.saturating_sub(link.answered_ms.load(Relaxed)) >= QUIET.as_millis() as u64;
+        if doubted || quiet || !link.reachable() {
+            match asker.ask().await {
+                Ok(()) => link.answered(),
+                Err(error) => {
+                    link.failed("probe");
+                    link.away(asked_ms, &reason(&error));
+                }
+            }
+        }
+        drop(asker);
+        let pause = if link.reachable() { QUIET } else { QUIET / 4 };
+        doubted = tokio::time::timeout(pause, link.doubted.notified()).await.is_ok();
+        if doubted {
+            // Errors come in crowds; one question answers them all.
+            tokio::time::sleep(QUIET / 10).await;
+        }
+    }
+}
+
+/// librdkafka's side channel: its logs go to `tracing`, its errors make us ask.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub link: Arc<Link>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // A broker that goes away is no news for people: Link says once that the log is away.
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::warn!(target: "librdkafka", facility, "{message}")
+            }
+            _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    fn stats(&self, _: Statistics) {}
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, _: &str) {
+        tracing::debug!(error = %reason(&error), "Kafka client");
+        self.link.doubt("connection");
+    }
+}
+
+impl ConsumerContext for Context {}

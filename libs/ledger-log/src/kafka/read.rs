@@ -1,0 +1,374 @@
+//! Readers: partitions assigned at an offset, no group, no committed position.
+//!
+//! ```text
+//!  consumer ─┬─ queue of tx/0 ──► KafkaReader     one client (its threads, its connections, one fetch
+//!            ├─ queue of tx/1 ──► KafkaReader     at a time per broker) for as many readers as hold
+//!            └─ queue of control ► KafkaReader    different partitions
+//!  consumer ─── queue of control ► KafkaReader    a second reader of a partition opens a second client
+//! ```
+//!
+//! A client of librdkafka costs a thread per broker and, idle, ten fetches a second; a peer has P + 2
+//! readers, so they share. A reader that is slow holds up nobody: its partition is fetched no further
+//! than its own bound, the others go on.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use rdkafka::{
+    ClientConfig, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, base_consumer::PartitionQueue},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    KafkaSettings,
+    ask::Asker,
+    link::{Context, Link},
+    reason,
+};
+use crate::{ReadError, Reader, Record, TopicPartition};
+
+/// One `next` returns no more than about this; the rest waits in the queue.
+const NEXT_BYTES: usize = 1 << 20;
+const NEXT_RECORDS: usize = 1_000;
+
+/// All clients that read, and who reads what on which.
+pub(crate) struct Readers {
+    config: ClientConfig,
+    link: Arc<Link>,
+    clients: Mutex<Vec<Arc<Shared>>>,
+    records: IntCounterVec,
+    bytes: IntCounterVec,
+}
+
+struct Shared {
+    consumer: Arc<BaseConsumer<Context>>,
+    held: Mutex<HashSet<TopicPartition>>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // A consumer's end waits for its threads: not on the reader's.
+        let consumer = self.consumer.clone();
+        std::thread::spawn(move || drop(consumer));
+    }
+}
+
+impl Readers {
+    pub fn new(
+        common: &ClientConfig,
+        settings: &KafkaSettings,
+        link: Arc<Link>,
+        registry: &Registry,
+    ) -> Result<Readers, prometheus::Error> {
+        let mut config = common.clone();
+        for (name, value) in [
+            // librdkafka wants a group's name to assign partitions; nothing is ever stored under it.
+            ("group.id", "medledger-no-group".to_string()),
+            ("auto.offset.reset", "error".into()),
+            ("enable.auto.commit", "false".into()),
+            ("enable.auto.offset.store", "false".into()),
+            ("enable.partition.eof", "false".into()),
+            ("allow.auto.create.topics", "false".into()),
+            ("check.crcs", "true".into()),
+            ("fetch.min.bytes", "1".into()),
+            ("fetch.wait.max.ms", "100".into()),
+            ("fetch.error.backoff.ms", "5".into()),
+            ("fetch.queue.backoff.ms", "5".into()),
+            ("fetch.message.max.bytes", (2usize << 20).to_string()),
+            ("fetch.max.bytes", (16usize << 20).to_string()),
+            // A single record over the fetch's size comes whole, so there is room for the largest.
+            (
+                "receive.message.max.bytes",
+                ((32usize << 20) + settings.record_bytes_max).to_string(),
+            ),
+            (
+                "queued.max.messages.kbytes",
+                (settings.read_queue_bytes_max / 1024).max(1).to_string(),
+            ),
+            ("queued.min.messages", "10000".into()),
+        ] {
+            config.set(name, value);
+        }
+        let records = IntCounterVec::new(
+            Opts::new("medledger_log_records_read_total", "Records that readers got"),
+            &["topic"],
+        )?;
+        let bytes = IntCounterVec::new(
+            Opts::new(
+                "medledger_log_read_bytes_total",
+                "Bytes of the records that readers got",
+            ),
+            &["topic"],
+        )?;
+        registry.register(Box::new(records.clone()))?;
+        registry.register(Box::new(bytes.clone()))?;
+        Ok(Readers {
+            config,
+            link,
+            clients: Mutex::default(),
+            records,
+            bytes,
+        })
+    }
+
+    pub fn open(self: &Arc<Self>, of: &TopicPartition, from: u64, asker: Arc<Asker>) -> Result<KafkaReader, ReadError> {
+        let unavailable = |error: KafkaError| ReadError::Unavailable(reason(&error));
+        let shared = self.place(of).map_err(unavailable)?;
+        let mut reader = KafkaReader {
+            of: of.clone(),
+            expected: from,
+            suspected_gap: false,
+            queue: None,
+            wake: Arc::new(Notify::new()),
+            shared,
+            readers: Arc::downgrade(self),
+            asker,
+            link: self.link.clone(),
+            records: self.records.with_label_values(&[&*of.topic]),
+            bytes: self.bytes.with_label_values(&[&*of.topic]),
+        };
+        reader.assign().map_err(unavailable)?;
+        Ok(reader)
+    }
+
+    /// A client on which nobody reads this partition yet.
+    fn place(&self, of: &TopicPartition) -> Result<Arc<Shared>, KafkaError> {
+        let mut clients = self.clients.lock();
+        for shared in clients.iter() {
+            if shared.held.lock().insert(of.clone()) {
+                return Ok(shared.clone());
+            }
+        }
+        let consumer = self.config.create_with_context(Context {
+            link: self.link.clone(),
+        })?;
+        let held = Mutex::new(HashSet::from([of.clone()]));
+        let shared = Arc::new(Shared {
+            consumer: Arc::new(consumer),
+            held,
+        });
+        clients.push(shared.clone());
+        Ok(shared)
+    }
+
+    /// The partition is free on that client; a client without readers goes.
+    fn leave(&self, shared: &Arc<Shared>, of: &TopicPartition) {
+        let mut clients = self.clients.lock();
+        let mut held = shared.held.lock();
+        held.remove(of);
+        if held.is_empty() {
+            clients.retain(|other| !Arc::ptr_eq(other, shared));
+        }
+    }
+}
+
+fn list(of: &TopicPartition, offset: Offset) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition_offset(&of.topic, of.partition as i32, offset)?;
+    Ok(list)
+}
+
+pub(crate) struct KafkaReader {
+    of: TopicPartition,
+    expected: u64,
+    suspected_gap: bool,
+    queue: Option<PartitionQueue<Context>>,
+    wake: Arc<Notify>,
+    shared: Arc<Shared>,
+    readers: Weak<Readers>,
+    asker: Arc<Asker>,
+    link: Arc<Link>,
+    records: IntCounter,
+    bytes: IntCounter,
+}
+
+/// What stopped a drain of the queue.
+enum Stop {
+    Empty,
+    Full,
+    Gap { found: u64 },
+    Failed(KafkaError),
+}
+
+impl KafkaReader {
+    /// Starts fetching at the expected offset, into a queue of its own.
+    fn assign(&mut self) -> Result<(), KafkaError> {
+        let consumer = &self.shared.consumer;
+        let mut queue = consumer
+            .split_partition_queue(&self.of.topic, self.of.partition as i32)
+            .ok_or_else(|| KafkaError::Subscription("no queue for the partition".into()))?;
+        let wake = self.wake.clone();
+        queue.set_nonempty_callback(move || wake.notify_one());
+        consumer.incremental_assign(&list(&self.of, Offset::Offset(self.expected as i64))?)?;
+        self.queue = Some(queue);
+        Ok(())
+    }
+
+    fn unassign(&mut self) {
+        if let Ok(list) = list(&self.of, Offset::Invalid)
+            && let Err(error) = self.shared.consumer.incremental_unassign(&list)
+        {
+            tracing::debug!(error = %reason(&error), "unassign");
+        }
+        self.queue = None;
+    }
+
+    /// Takes what is there, without waiting.
+    fn drain(&mut self) -> (Vec<Record>, Stop) {
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        // Errors and logs of the client itself; never a record.
+        if let Some(Err(error)) = self.shared.consumer.poll(Duration::ZERO) {
+            tracing::debug!(error = %reason(&error), "Kafka consumer");
+        }
+        let Some(queue) = &self.queue else {
+            return (taken, Stop::Empty);
+        };
+        let stop = loop {
+            if bytes >= NEXT_BYTES || taken.len() >= NEXT_RECORDS {
+                break Stop::Full;
+            }
+            match queue.poll(Duration::ZERO) {
+                None => break Stop::Empty,
+                Some(Err(error)) => break Stop::Failed(error),
+                Some(Ok(message)) => {
+                    let offset = message.offset() as u64;
+                    if offset != self.expected {
+                        break Stop::Gap { found: offset };
+                    }
+                    let value = message.payload().map_or_else(Bytes::new, Bytes::copy_from_slice);
+                    bytes += value.len();
+                    taken.push(Record { offset, value });
+                    self.expected += 1;
+                }
+            }
+        };
+        if !taken.is_empty() {
+            self.suspected_gap = false;
+            self.link.answered();
+            self.records.inc_by(taken.len() as u64);
+            self.bytes.inc_by(bytes as u64);
+        }
+        (taken, stop)
+    }
+
+    /// Fetches from the expected offset again.
+    fn again(&mut self) -> Result<(), ReadError> {
+        self.unassign();
+        self.assign().map_err(|error| ReadError::Unavailable(reason(&error)))
+    }
+
+    /// A hole is believed when a second fetch has it too: corruption on the way is dropped by the
+    /// client as if the record were missing.
+    fn gap(&mut self, found: u64) -> Result<(), ReadError> {
+        if self.suspected_gap {
+            self.link.failed("gap");
+            // Asked again, it is looked at again.
+            self.suspected_gap = false;
+            self.again()?;
+            return Err(ReadError::Gap {
+                expected: self.expected,
+                found,
+            });
+        }
+        self.suspected_gap = true;
+        self.again()
+    }
+
+    /// The client's word that it cannot go on here is checked with the log's bounds; everything else
+    /// it heals by itself.
+    async fn failed(&mut self, error: KafkaError) -> Result<(), ReadError> {
+        let code = error.rdkafka_error_code();
+        tracing::debug!(error = %reason(&error), offset = self.expected, "read");
+        match code {
+            Some(
+                RDKafkaErrorCode::AutoOffsetReset
+                | RDKafkaErrorCode::OffsetOutOfRange
+                | RDKafkaErrorCode::LogTruncation
+                | RDKafkaErrorCode::NoOffset,
+            ) => {
+                // Fetching has stopped: whatever comes of it, it must be started again.
+                self.again()?;
+                self.link.failed("position");
+                let (low, high) = self.asker.bounds(&self.of).await?;
+                if self.expected < low || self.expected > high {
+                    return Err(ReadError::OutOfRange {
+                        offset: self.expected,
+                        low,
+                        high,
+                    });
+                }
+                // Not outside after all: a leader that did not know its end yet.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                Ok(())
+            }
+            Some(RDKafkaErrorCode::BadMessage) => self.again(),
+            _ => {
+                self.link.doubt("read");
+                Ok(())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Reader for KafkaReader {
+    async fn next(&mut self, wait: Duration) -> Result<Vec<Record>, ReadError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            if self.queue.is_none() {
+                self.again()?;
+            }
+            let (taken, stop) = self.drain();
+            let went_on = match stop {
+                Stop::Empty | Stop::Full => true,
+                // What was taken before the hole is given first; the hole is found again.
+                Stop::Gap { found } => {
+                    let outcome = self.gap(found);
+                    if taken.is_empty() {
+                        outcome?;
+                    }
+                    false
+                }
+                Stop::Failed(error) => {
+                    if taken.is_empty() {
+                        self.failed(error).await?;
+                    } else {
+                        self.again()?;
+                    }
+                    false
+                }
+            };
+            if !taken.is_empty() {
+                return Ok(taken);
+            }
+            if !went_on && Instant::now() < deadline {
+                continue;
+            }
+            if tokio::time::timeout_at(deadline, self.wake.notified()).await.is_err() {
+                return match self.link.reachable() {
+                    true => Ok(Vec::new()),
+                    false => Err(ReadError::Unavailable("Kafka does not answer".into())),
+                };
+            }
+        }
+    }
+}
+
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        self.unassign();
+        if let Some(readers) = self.readers.upgrade() {
+            readers.leave(&self.shared, &self.of);
+        }
+    }
+}
