@@ -1,0 +1,356 @@
+//! What is under way on one stream: items accepted, replies ready, and both ends of the stream.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
+use prost::Message as _;
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::{Asked, Limits, budget::Share};
+use crate::calls::ListCall;
+use crate::problem::{Code, Problem};
+
+static IN_FLIGHT: LazyLock<IntGaugeVec> = LazyLock::new(|| {
+    register_int_gauge_vec!(
+        "medledger_serve_in_flight",
+        "Items accepted and not answered yet",
+        &["call"]
+    )
+    .expect("declared once")
+});
+static SERVED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    register_int_counter_vec!(
+        "medledger_serve_items_total",
+        "Items received, by what became of them",
+        &["call", "outcome"]
+    )
+    .expect("declared once")
+});
+
+/// While draining: how long a stream stays open after its last answer, to refuse what was already on its way.
+const LINGER: Duration = Duration::from_millis(50);
+
+pub(super) struct Flow<C: ListCall> {
+    state: Mutex<State<C>>,
+    /// The reply stream waits for something to be ready, or for the end.
+    readable: AtomicWaker,
+    /// The reader waits for room, or for the last answer.
+    room: Notify,
+    limits: Limits,
+    in_flight: IntGauge,
+    accepted: IntCounter,
+    refused: IntCounter,
+}
+
+struct State<C: ListCall> {
+    ready: VecDeque<(C::Reply, usize)>,
+    ready_bytes: usize,
+    in_flight_items: usize,
+    in_flight_bytes: usize,
+    reading: bool,
+    draining: bool,
+    /// The caller does not listen any more.
+    gone: bool,
+}
+
+impl<C: ListCall> Flow<C> {
+    pub(super) fn start(limits: Limits) -> (Arc<Self>, ReplyStream<C>) {
+        let flow = Arc::new(Self {
+            state: Mutex::new(State {
+                ready: VecDeque::new(),
+                ready_bytes: 0,
+                in_flight_items: 0,
+                in_flight_bytes: 0,
+                reading: true,
+                draining: false,
+                gone: false,
+            }),
+            readable: AtomicWaker::new(),
+            room: Notify::new(),
+            limits,
+            in_flight: IN_FLIGHT.with_label_values(&[C::NAME]),
+            accepted: SERVED.with_label_values(&[C::NAME, "accepted"]),
+            refused: SERVED.with_label_values(&[C::NAME, "refused"]),
+        });
+        let replies = ReplyStream {
+            flow: flow.clone(),
+            last: None,
+            pause: None,
+        };
+        (flow, replies)
+    }
+
+    /// Takes an item in, or refuses it at once.
+    pub(super) fn accept(self: &Arc<Self>, item: C::Item) -> Option<Asked<C>> {
+        let (id, bytes) = (C::item_id(&item), item.encoded_len());
+        let mut state = self.state.lock();
+        let over = state.in_flight_items >= self.limits.in_flight_items_max
+            || (state.in_flight_items > 0 && state.in_flight_bytes + bytes > self.limits.in_flight_bytes_max);
+        let problem = if state.draining {
+            Problem::unavailable("ending")
+        } else if over {
+            Problem::exhausted(self.limits.retry_after, "too many requests under way on this stream")
+        } else if let Some(share) = self.limits.budget.take(bytes) {
+            state.in_flight_items += 1;
+            state.in_flight_bytes += bytes;
+            drop(state);
+            self.in_flight.inc();
+            self.accepted.inc();
+            return Some(Asked {
+                item,
+                answer: Answer {
+                    flow: self.clone(),
+                    id,
+                    share,
+                    sent: false,
+                },
+            });
+        } else {
+            Problem::exhausted(self.limits.retry_after, "too many requests under way here")
+        };
+        drop(state);
+        self.refused.inc();
+        self.push(id, C::refuse(problem));
+        None
+    }
+
+    pub(super) fn push(&self, id: u64, mut reply: C::Reply) {
+        C::set_reply_id(&mut reply, id);
+        let bytes = reply.encoded_len();
+        let mut state = self.state.lock();
+        if !state.gone {
+            state.ready_bytes += bytes;
+            state.ready.push_back((reply, bytes));
+        }
+        drop(state);
+        self.readable.wake();
+    }
+
+    fn release(&self, bytes: usize) {
+        let mut state = self.state.lock();
+        state.in_flight_items -= 1;
+        state.in_flight_bytes -= bytes;
+        let idle = state.in_flight_items == 0;
+        drop(state);
+        self.in_flight.dec();
+        if idle {
+            self.room.notify_one();
+            self.readable.wake();
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let state = self.state.lock();
+        state.gone
+            || (state.ready_bytes < self.limits.ready_bytes_max
+                && state.ready.len() < self.limits.in_flight_items_max.max(1))
+    }
+
+    fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.in_flight_items == 0 || state.gone
+    }
+}
+
+/// Where the answer to one item goes.
+pub struct Answer<C: ListCall> {
+    flow: Arc<Flow<C>>,
+    id: u64,
+    share: Share,
+    sent: bool,
+}
+
+impl<C: ListCall> Answer<C> {
+    /// Answers (the id is set here).
+    pub fn send(mut self, reply: C::Reply) {
+        self.sent = true;
+        self.flow.push(self.id, reply);
+    }
+
+    /// Says no.
+    pub fn refuse(self, problem: Problem) {
+        self.send(C::refuse(problem));
+    }
+
+    /// Has the caller gone away? Then nobody reads the answer.
+    pub fn is_abandoned(&self) -> bool {
+        self.flow.state.lock().gone
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Says something that is not the last word.
+    pub(super) fn say(&self, reply: C::Reply) {
+        self.flow.push(self.id, reply);
+    }
+}
+
+impl<C: ListCall> Drop for Answer<C> {
+    fn drop(&mut self) {
+        if !self.sent {
+            self.flow.push(self.id, C::refuse(Problem::new(Code::Internal, "")));
+        }
+        self.flow.release(self.share.bytes());
+    }
+}
+
+/// The replies of one stream, in lists of whatever is ready.
+pub struct ReplyStream<C: ListCall> {
+    flow: Arc<Flow<C>>,
+    last: Option<Instant>,
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+impl<C: ListCall> ReplyStream<C> {
+    /// Under load, whether the last list was a moment ago.
+    fn poll_pace(&mut self, context: &mut Context<'_>, busy: bool) -> Poll<()> {
+        if let Some(pause) = &mut self.pause {
+            if pause.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.pause = None;
+            return Poll::Ready(());
+        }
+        match self.last.map(|last| last + self.flow.limits.pace) {
+            Some(next) if busy && next > Instant::now() => {
+                let pause = self.pause.insert(Box::pin(tokio::time::sleep_until(next)));
+                pause.as_mut().poll(context)
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn take(&mut self) -> Option<C::Replies> {
+        let limits = &self.flow.limits;
+        let mut state = self.flow.state.lock();
+        let mut replies = Vec::with_capacity(state.ready.len().min(limits.list_items_max));
+        let mut bytes = 0;
+        while let Some((_, size)) = state.ready.front() {
+            let fits = replies.is_empty() || bytes + size <= limits.list_bytes_max;
+            if replies.len() >= limits.list_items_max || !fits {
+                break;
+            }
+            let Some((reply, size)) = state.ready.pop_front() else {
+                break;
+            };
+            state.ready_bytes -= size;
+            bytes += size;
+            replies.push(reply);
+        }
+        (!replies.is_empty()).then(|| C::reply_list(replies))
+    }
+}
+
+impl<C: ListCall> Stream for ReplyStream<C> {
+    type Item = Result<C::Replies, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        this.flow.readable.register(context.waker());
+        let (ready, busy, over) = {
+            let state = this.flow.state.lock();
+            let over = !state.reading && state.in_flight_items == 0;
+            let busy = state.ready.len() + state.in_flight_items >= this.flow.limits.pace_from_items;
+            (state.ready.len(), busy, over)
+        };
+        if ready == 0 {
+            return if over { Poll::Ready(None) } else { Poll::Pending };
+        }
+        let full = ready >= this.flow.limits.list_items_max;
+        if !over && !full && this.poll_pace(context, busy).is_pending() {
+            return Poll::Pending;
+        }
+        let list = this.take();
+        this.flow.room.notify_one();
+        this.last = Some(Instant::now());
+        list.map_or(Poll::Pending, |list| Poll::Ready(Some(Ok(list))))
+    }
+}
+
+impl<C: ListCall> Drop for ReplyStream<C> {
+    fn drop(&mut self) {
+        let mut state = self.flow.state.lock();
+        state.gone = true;
+        state.ready.clear();
+        state.ready_bytes = 0;
+        drop(state);
+        self.flow.room.notify_one();
+    }
+}
+
+/// Reads the lists of one stream.
+pub(super) struct Reader<C: ListCall> {
+    pub(super) flow: Arc<Flow<C>>,
+    pub(super) incoming: Streaming<C::Items>,
+    pub(super) token: CancellationToken,
+}
+
+impl<C: ListCall> Reader<C> {
+    /// Ends when the caller has ended or gone, or when the process drains.
+    pub(super) async fn run(mut self, mut handle: impl FnMut(&Arc<Flow<C>>, Vec<C::Item>)) {
+        let _end = End {
+            flow: self.flow.clone(),
+        };
+        let mut draining = false;
+        loop {
+            let received = tokio::select! {
+                received = self.incoming.message() => received,
+                () = self.token.cancelled(), if !draining => {
+                    draining = true;
+                    self.flow.state.lock().draining = true;
+                    continue;
+                }
+                () = drained(&self.flow), if draining => return,
+                () = gone(&self.flow), if !draining => return,
+            };
+            match received {
+                Ok(Some(list)) => handle(&self.flow, C::items(list)),
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::debug!(call = C::NAME, %error, "stream broke");
+                    return;
+                }
+            }
+            while !self.flow.has_room() {
+                self.flow.room.notified().await;
+            }
+        }
+    }
+}
+
+/// Everything accepted is answered, and nothing more has come for a moment.
+async fn drained<C: ListCall>(flow: &Flow<C>) {
+    while !flow.is_idle() {
+        flow.room.notified().await;
+    }
+    tokio::time::sleep(LINGER).await;
+}
+
+async fn gone<C: ListCall>(flow: &Flow<C>) {
+    while !flow.state.lock().gone {
+        flow.room.notified().await;
+    }
+}
+
+struct End<C: ListCall> {
+    flow: Arc<Flow<C>>,
+}
+
+impl<C: ListCall> Drop for End<C> {
+    fn drop(&mut self) {
+        self.flow.state.lock().reading = false;
+        self.flow.readable.wake();
+    }
+}

@@ -1,0 +1,340 @@
+//! Who may connect to whom: wrong authority, expired, revoked, wrong role, wrong name.
+
+mod support;
+
+use std::time::Duration;
+
+use protocol::identity::Role;
+use protocol::testing::{Issue, Keys};
+use service::lists::Limits;
+use service::serve::Config;
+use service::tls::Target;
+use support::{SECOND, World, echo, orderer, orderer_at, until, whoami};
+
+#[tokio::test]
+async fn a_member_is_known_by_name() {
+    for keys in [Keys::P256, Keys::Ed25519] {
+        let world = World::new(keys);
+        let server = orderer(
+            world.trust(world.relief.identity("orderer0"), None),
+            Limits::default(),
+            echo,
+        )
+        .await;
+        let client = world.trust(world.hospital.identity("peer0"), None);
+        let channel = client.channel(&server.target()).expect("channel");
+        assert_eq!(whoami(channel).await.expect("accepted"), "peer0");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn strangers_the_expired_and_the_self_made_are_refused() {
+    let world = World::new(Keys::P256);
+    let server = orderer(
+        world.trust(world.relief.identity("orderer0"), None),
+        Limits::default(),
+        echo,
+    )
+    .await;
+
+    // In TLS 1.3 a client learns the server's verdict only with its first answer.
+    let refusal = async |trust: std::sync::Arc<service::tls::Trust>| {
+        let channel = trust.channel(&server.target()).expect("channel");
+        format!("{:?}", whoami(channel).await.expect_err("refused"))
+    };
+    let check = |refusal: String, alert: &str| assert!(refusal.contains(alert), "{alert}: {refusal}");
+
+    let stranger = world.trust_of_anyone(&world.stranger, world.stranger.identity("peer0"));
+    check(refusal(stranger).await, "UnknownCA");
+
+    let past = Issue {
+        not_after: 1_600_000_000,
+        ..Issue::default()
+    };
+    let expired = world.trust(&world.hospital.issue(Role::Peer, "late", past), None);
+    check(refusal(expired).await, "CertificateExpired");
+
+    let future = Issue {
+        not_before: 2_400_000_000,
+        ..Issue::default()
+    };
+    let early = world.trust(&world.hospital.issue(Role::Peer, "early", future), None);
+    check(refusal(early).await, "CertificateExpired");
+
+    // Another authority of the same name: the names fit, the signature does not.
+    let impostor = protocol::testing::TestOrganisation::new(99, "HospitalA", Keys::P256);
+    let directory = world.path("impostor");
+    impostor.identity("peer0").write(&directory).expect("write");
+    let roots = world.path("impostor-roots");
+    std::fs::create_dir(&roots).expect("create");
+    std::fs::write(roots.join("a.pem"), impostor.root_pem()).expect("write");
+    std::fs::write(roots.join("r.pem"), world.relief.root_pem()).expect("write");
+    let members = service::identity::load_roots(&roots).expect("roots");
+    let identity = service::Identity::load(&directory).expect("identity");
+    let impostor = service::tls::Trust::load(identity.into(), members, None).expect("trust");
+    check(refusal(impostor).await, "DecryptError");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_checks_whom_it_reaches() {
+    let world = World::new(Keys::P256);
+    let server = orderer(
+        world.trust(world.relief.identity("orderer0"), None),
+        Limits::default(),
+        echo,
+    )
+    .await;
+    let client = world.trust(world.hospital.identity("peer0"), None);
+    let address = server.target().address;
+
+    let check = async |target: Target| whoami(client.channel(&target).expect("channel")).await;
+    check(Target::new(&address, Role::Orderer, Some("ReliefOrg")))
+        .await
+        .expect("as expected");
+    let status = check(Target::new(&address, Role::Peer, None))
+        .await
+        .expect_err("wrong role");
+    assert!(
+        service_detail(&status).contains("the server is a orderer, not a peer"),
+        "{}",
+        service_detail(&status)
+    );
+    check(Target::new(&address, Role::Orderer, Some("HospitalA")))
+        .await
+        .expect_err("wrong organisation");
+    server.stop().await;
+
+    let elsewhere = Issue {
+        names: vec!["elsewhere.example".to_owned()],
+        ..Issue::default()
+    };
+    let elsewhere = world.relief.issue(Role::Orderer, "elsewhere", elsewhere);
+    let server = orderer(world.trust(&elsewhere, None), Limits::default(), echo).await;
+    check(server.target()).await.expect_err("wrong name");
+    server.stop().await;
+
+    let server = orderer(
+        world.trust_of_anyone(&world.stranger, world.stranger.identity("orderer0")),
+        Limits::default(),
+        echo,
+    )
+    .await;
+    check(server.target()).await.expect_err("a stranger's server");
+    server.stop().await;
+}
+
+fn service_detail(status: &tonic::Status) -> String {
+    format!("{status:?}")
+}
+
+#[tokio::test]
+async fn a_revocation_list_acts_without_a_restart_and_closes_connections() {
+    let world = World::new(Keys::P256);
+    let crls = world.path("crls");
+    let trust = world.trust(world.relief.identity("orderer0"), Some(&crls));
+    let server = orderer(trust.clone(), Limits::default(), echo).await;
+    let (revoked, kept) = (world.hospital.identity("peer0"), world.hospital.identity("peer1"));
+    let client = world.trust(revoked, None).channel(&server.target()).expect("channel");
+    let other = world.trust(kept, None).channel(&server.target()).expect("channel");
+    assert_eq!(whoami(client.clone()).await.expect("not revoked yet"), "peer0");
+    assert_eq!(whoami(other.clone()).await.expect("not revoked"), "peer1");
+
+    std::fs::write(crls.join("HospitalA.crl"), world.hospital.crl(&[revoked])).expect("write");
+    until("the list is read", || trust.is_revoked(&revoked.certificate)).await;
+    // The channel that was open is closed, a new one is refused; the other goes on.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    whoami(client).await.expect_err("revoked");
+    whoami(world.trust(revoked, None).channel(&server.target()).expect("channel"))
+        .await
+        .expect_err("revoked");
+    assert_eq!(whoami(other.clone()).await.expect("not revoked"), "peer1");
+
+    // A damaged list changes nothing, nor does one that another organisation signed.
+    std::fs::write(crls.join("HospitalA.crl"), b"garbage").expect("write");
+    trust.reload().expect_err("damaged");
+    assert!(trust.is_revoked(&revoked.certificate));
+    std::fs::write(crls.join("HospitalA.crl"), world.relief.crl(&[kept])).expect("write");
+    trust.reload().expect("a good list of another");
+    assert!(
+        !trust.is_revoked(&kept.certificate),
+        "an organisation revokes its own only"
+    );
+    assert!(
+        trust.is_revoked(&revoked.certificate),
+        "a list that has gone stays in force"
+    );
+    server.stop().await;
+
+    // A client does not talk to a revoked server either.
+    std::fs::remove_file(crls.join("HospitalA.crl")).expect("remove");
+    let server = orderer(
+        world.trust(world.relief.identity("orderer0"), None),
+        Limits::default(),
+        echo,
+    )
+    .await;
+    let wary = world.trust(kept, Some(&crls));
+    let open = wary.channel(&server.target()).expect("channel");
+    whoami(open.clone()).await.expect("not revoked yet");
+    std::fs::write(
+        crls.join("ReliefOrg.crl"),
+        world.relief.crl(&[world.relief.identity("orderer0")]),
+    )
+    .expect("write");
+    wary.reload().expect("a good list");
+    whoami(open).await.expect_err("an open connection to a revoked server");
+    whoami(wary.channel(&server.target()).expect("channel"))
+        .await
+        .expect_err("a revoked server");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_certificate() {
+    let world = World::new(Keys::P256);
+    let server = orderer(
+        world.trust(world.relief.identity("orderer0"), None),
+        Limits::default(),
+        echo,
+    )
+    .await;
+    let now = (service::time::unix_ms() / 1000) as i64;
+    let short = Issue {
+        not_after: now + 2,
+        ..Issue::default()
+    };
+    let client = world.trust(&world.hospital.issue(Role::Peer, "short", short), None);
+    let channel = client.channel(&server.target()).expect("channel");
+    whoami(channel.clone()).await.expect("still valid");
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    whoami(channel).await.expect_err("expired, the connection as well");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_role_may_only_call_what_it_should() {
+    let world = World::new(Keys::P256);
+    let server = orderer(
+        world.trust(world.relief.identity("orderer0"), None),
+        Limits::default(),
+        echo,
+    )
+    .await;
+    for (name, allowed) in [
+        ("peer0", true),
+        ("client0", false),
+        ("admin", false),
+        ("orderer0", false),
+    ] {
+        let client = world.trust(world.hospital.identity(name), None);
+        let answer = whoami(client.channel(&server.target()).expect("channel")).await;
+        match allowed {
+            true => assert_eq!(answer.expect("allowed"), name),
+            false => {
+                let status = answer.expect_err("denied");
+                assert_eq!(status.code(), tonic::Code::PermissionDenied, "{name}");
+                let problem = service::Problem::from(status);
+                assert_eq!(problem.code, service::Code::PermissionDenied);
+            }
+        }
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn one_identity_cannot_take_all_connections() {
+    let world = World::new(Keys::P256);
+    let trust = world.trust(world.relief.identity("orderer0"), None);
+    let config = Config {
+        connections_per_identity_max: 2,
+        ..Config::default()
+    };
+    let server = orderer_at(
+        trust,
+        Limits::default(),
+        config,
+        "127.0.0.1:0".parse().expect("address"),
+        echo,
+    )
+    .await;
+    let client = world.trust(world.hospital.identity("peer0"), None);
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let channel = client.channel(&server.target()).expect("channel");
+        whoami(channel.clone()).await.expect("within the bound");
+        open.push(channel);
+    }
+    whoami(client.channel(&server.target()).expect("channel"))
+        .await
+        .expect_err("beyond the bound");
+    let other = world.trust(world.hospital.identity("peer1"), None);
+    whoami(other.channel(&server.target()).expect("channel"))
+        .await
+        .expect("another identity");
+    drop(open);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_come_is_cut() {
+    let world = World::new(Keys::P256);
+    let trust = world.trust(world.relief.identity("orderer0"), None);
+    let config = Config {
+        handshake_deadline: Duration::from_millis(100),
+        ..Config::default()
+    };
+    let server = orderer_at(
+        trust,
+        Limits::default(),
+        config,
+        "127.0.0.1:0".parse().expect("address"),
+        echo,
+    )
+    .await;
+    let mut silent = tokio::net::TcpStream::connect(server.address).await.expect("connect");
+    let mut buffer = [0; 1];
+    let read = tokio::io::AsyncReadExt::read(&mut silent, &mut buffer);
+    let read = tokio::time::timeout(2 * SECOND, read).await.expect("cut in time");
+    assert!(matches!(read, Ok(0) | Err(_)));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rest_and_grpc_share_the_port() {
+    let world = World::new(Keys::P256);
+    let server = orderer(
+        world.trust(world.relief.identity("orderer0"), None),
+        Limits::default(),
+        echo,
+    )
+    .await;
+    for (name, path, expected) in [
+        ("client0", "/v1/hello", "200"),
+        ("peer0", "/v1/hello", "403"),
+        ("client0", "/elsewhere", "403"),
+    ] {
+        let trust = world.trust(world.hospital.identity(name), None);
+        let config = trust.client_config(Role::Orderer, None).expect("config");
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+        let stream = tokio::net::TcpStream::connect(server.address).await.expect("connect");
+        let host = rustls::pki_types::ServerName::try_from("localhost").expect("name");
+        let mut stream = connector.connect(host, stream).await.expect("handshake");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes())
+            .await
+            .expect("write");
+        let mut answer = Vec::new();
+        let _ = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut answer).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {expected}")),
+            "{name} {path}: {answer}"
+        );
+        if expected == "403" {
+            assert!(answer.contains("application/problem+json"), "{answer}");
+        }
+    }
+    server.stop().await;
+}
