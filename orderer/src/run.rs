@@ -1,0 +1,49 @@
+//! The process around an orderer: Kafka, identity, mTLS, health.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use ledger_log::kafka::KafkaLog;
+use protocol::genesis::Channel;
+use service::{Caller, Identity, Role, Tasks, health, rpc, serve, tls::Trust};
+
+use crate::{Broadcast, Orderer, Parts, config::Config};
+
+/// How often revocation lists are looked at.
+const CRL_PERIOD: Duration = Duration::from_secs(1);
+
+/// Builds everything and starts it; it ends with `tasks`.
+pub async fn run(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
+    let genesis = std::fs::read(&config.genesis).with_context(|| config.genesis.display().to_string())?;
+    let read = |path: &std::path::PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
+    let modules = config.modules.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let channel = Channel::from_genesis(&genesis).with_context(|| config.genesis.display().to_string())?;
+    let identity = Arc::new(Identity::load(&config.identity)?);
+    let health = health::Health::new();
+    let trust = Trust::load(identity.clone(), channel.members, config.crls.clone())?;
+    trust.watch(tasks, &health, CRL_PERIOD);
+    let log = KafkaLog::open(&config.kafka, prometheus::default_registry())?;
+    let lists = trust.clone();
+    let parts = Parts {
+        modules,
+        revoked: Arc::new(move |certificate| lists.is_revoked(certificate)),
+        limits: config.batch.limits(),
+        quotas: config.quota,
+        bounds: config.bounds,
+        allow_unsafe_topics: config.allow_unsafe_topics,
+        flush_every_record: config.flush_every_record,
+        ..Parts::new(genesis, identity, Arc::new(log))
+    };
+    let listener = serve::bind(config.listen)
+        .await
+        .with_context(|| config.listen.to_string())?;
+    health::serve(tasks, health.clone(), config.health)
+        .await
+        .with_context(|| config.health.to_string())?;
+    let orderer = Orderer::start(tasks, &health, parts)?;
+    let routes = serve::grpc(rpc::orderer_server(Broadcast::new(orderer, tasks.clone())));
+    let access = serve::Access::new().allow(rpc::path::ORDERER, |caller: &Caller| caller.role == Role::Peer);
+    serve::serve(tasks, listener, trust, routes, access, serve::Config::default())?;
+    tracing::info!(listen = %config.listen, health = %config.health, "orderer started");
+    Ok(())
+}
