@@ -1,0 +1,7 @@
+//! `validate` by itself: every code, their order, reads against a naive model, determinism.
+
+mod codes;
+mod marker;
+mod model;
+mod policies;
+mod replay;

@@ -1,0 +1,283 @@
+//! Stage 2: judges a block's transactions in order and says what they change. Pure: the same
+//! records give the same headers everywhere, however they were batched and whenever they were read.
+//!
+//! ```text
+//! position ─┐
+//! overlay  ─┼─▶ validate ──▶ Changes { header, leaves, state, policies, history } + position after
+//! prepared ─┘
+//! ```
+//! It reads no clock and does no I/O of its own. Checks are made in the order of [`Code`]: those
+//! that need no state were made by [`super::prepare`], the rest is here.
+
+use std::sync::Arc;
+
+use protocol::{
+    Digest,
+    code::Code,
+    control,
+    hash::Digest as Hash,
+    header::Header,
+    lattice::Kind,
+    ledger::Write,
+    merkle,
+    policy::Policy,
+    transaction::{Actor, Checker, Transaction},
+};
+use service::rpc;
+
+use super::{
+    deltas::{Delta, apply},
+    prepare::{Prepared, PreparedTx, Sound},
+    view::{Overlay, StateView},
+};
+use crate::{
+    ledger::Tip,
+    state::{Changes, Entry, HistoryEntry, Leaf, Position, Version},
+};
+
+/// What a partition is judged by: the config in force (the genesis') and where the genesis stands.
+#[derive(Clone)]
+pub struct Rules {
+    pub checker: Arc<Checker>,
+    pub partition: u32,
+    pub genesis: control::Genesis,
+}
+
+/// Judges the next block and moves `position` and `overlay` past it.
+pub fn validate<V: StateView>(
+    rules: &Rules,
+    position: &mut Position,
+    overlay: &mut Overlay<'_, V>,
+    block: Prepared,
+) -> Result<Changes, V::Error> {
+    let channel = &rules.checker.channel;
+    let height = position.next_height();
+    let mut judging = Judging {
+        rules,
+        height,
+        overlay,
+        deltas: Vec::new(),
+        changes: empty(rules, position, &block),
+    };
+    let mut started = position.started;
+    if started.is_none()
+        && block
+            .marker
+            .as_ref()
+            .is_some_and(|marker| rules.genesis.is_cited_by(marker))
+    {
+        started = Some(height);
+        judging.deltas.push(config_entry(height, channel.config_digest));
+    }
+    for (index, tx) in (0u32..).zip(block.transactions) {
+        let code = if started.is_some() {
+            judging.judge(&tx)?
+        } else {
+            Code::NotStarted
+        };
+        judging.changes.leaves.push(Leaf {
+            tx_id: tx.tx_id,
+            hash: tx.hash,
+            code,
+        });
+        if let (Code::Valid, Ok(sound)) = (code, tx.body) {
+            judging.accept(tx.tx_id, index, sound)?;
+        }
+    }
+    let Judging {
+        mut changes, deltas, ..
+    } = judging;
+    apply(&mut position.lattice, &deltas);
+    let leaves: Vec<Digest> = changes.leaves.iter().map(Leaf::digest).collect();
+    changes.header.root = merkle::root(&leaves);
+    changes.header.state_digest = position.lattice.digest();
+    changes.hash = changes.header.hash();
+    position.started = started;
+    position.tip = Some(Tip {
+        height,
+        header: changes.hash,
+    });
+    overlay.put_header(height, changes.hash);
+    Ok(changes)
+}
+
+/// The config in force is part of the state digest from its marker on.
+pub(crate) fn config_entry(marker_height: u64, config_digest: Digest) -> Delta {
+    let version = Version {
+        epoch: 0,
+        height: marker_height,
+        index: 0,
+    };
+    Delta {
+        add: true,
+        kind: Kind::Config,
+        key: Vec::new(),
+        entry: Entry {
+            version,
+            hash: config_digest,
+        },
+    }
+}
+
+fn empty(rules: &Rules, position: &Position, block: &Prepared) -> Changes {
+    let channel = &rules.checker.channel;
+    Changes {
+        header: Header {
+            channel: channel.id,
+            epoch: 0,
+            partition: rules.partition,
+            height: position.next_height(),
+            previous: position.tip.map_or(channel.id, |tip| tip.header),
+            record_hash: block.record_hash,
+            root: Hash::default(),
+            state_digest: Hash::default(),
+            rules_version: channel.config.rules_version,
+        },
+        hash: Hash::default(),
+        leaves: Vec::with_capacity(block.transactions.len()),
+        state: Vec::new(),
+        policies: Vec::new(),
+        history: Vec::new(),
+    }
+}
+
+struct Judging<'a, 'v, V> {
+    rules: &'a Rules,
+    height: u64,
+    overlay: &'a mut Overlay<'v, V>,
+    deltas: Vec<Delta>,
+    changes: Changes,
+}
+
+impl<V: StateView> Judging<'_, '_, V> {
+    /// The first check that fails gives the code.
+    fn judge(&self, tx: &PreparedTx) -> Result<Code, V::Error> {
+        let Sound { transaction, checked } = match &tx.body {
+            Ok(sound) => sound,
+            Err(rejection) => return Ok(rejection.code),
+        };
+        if let Some(code) = self.judge_place(transaction)? {
+            return Ok(code);
+        }
+        if self.overlay.is_valid(&tx.tx_id)? {
+            return Ok(Code::Duplicate);
+        }
+        let endorsers = match &checked.endorsers {
+            Ok(endorsers) => endorsers,
+            Err(rejection) => return Ok(rejection.code),
+        };
+        if let Err(rejection) = self.rules.checker.check_policy(transaction, endorsers) {
+            return Ok(rejection.code);
+        }
+        // A key's own policy holds for its value and for the policy itself.
+        let written = transaction.result.writes.iter().map(|write| &write.key);
+        for key in written.chain(transaction.result.policies.iter().map(|policy| &policy.key)) {
+            let Some((_, text)) = self.overlay.policy(key)? else {
+                continue;
+            };
+            if !Policy::parse(&text).is_ok_and(|policy| policy.evaluate(endorsers)) {
+                return Ok(Code::PolicyNotSatisfied);
+            }
+        }
+        self.judge_reads(transaction)
+    }
+
+    /// Height bound and endorsement snapshot.
+    fn judge_place(&self, tx: &Transaction) -> Result<Option<Code>, V::Error> {
+        let config = &self.rules.checker.channel.config;
+        let bound = tx.proposal.height_bound;
+        if bound < self.height || bound - self.height > config.heights_in_time_max {
+            return Ok(Some(Code::HeightBound));
+        }
+        let snapshot = tx.result.snapshot_height;
+        if snapshot >= self.height || self.height - snapshot > config.snapshot_age_max {
+            return Ok(Some(Code::SnapshotAge));
+        }
+        if self.overlay.header(snapshot)? != Some(tx.snapshot_header) {
+            return Ok(Some(Code::SnapshotUnknown));
+        }
+        Ok(None)
+    }
+
+    /// Reads unchanged, ranges free of phantoms; both see the earlier VALID transactions.
+    fn judge_reads(&self, tx: &Transaction) -> Result<Code, V::Error> {
+        for read in &tx.result.reads {
+            let now = self.overlay.entry(&read.key)?.map(|entry| entry.version);
+            if now != read.version.as_ref().map(Version::from) {
+                return Ok(Code::MvccConflict);
+            }
+        }
+        for range in &tx.result.ranges {
+            let now = self
+                .overlay
+                .versions(&range.start, &range.end, range.entries.len() + 1)?;
+            let then = range
+                .entries
+                .iter()
+                .map(|read| (&read.key, read.version.as_ref().map(Version::from)));
+            if !now.iter().map(|(key, version)| (key, Some(*version))).eq(then) {
+                return Ok(Code::PhantomRead);
+            }
+        }
+        Ok(Code::Valid)
+    }
+
+    /// Takes a VALID transaction's writes over.
+    fn accept(&mut self, tx_id: Digest, index: u32, sound: Sound) -> Result<(), V::Error> {
+        let Sound { transaction, checked } = sound;
+        let version = Version {
+            epoch: 0,
+            height: self.height,
+            index,
+        };
+        self.overlay.put_valid(tx_id);
+        let actor = Actor::of(&checked.creator, transaction.proposal.on_behalf_of.as_ref());
+        for Write { key, delete, value } in transaction.result.writes {
+            let change = rpc::Change {
+                tx_id: tx_id.to_vec(),
+                client_time_ms: transaction.proposal.client_time_ms,
+                organisation: actor.organisation.clone(),
+                common_name: actor.common_name.clone(),
+                role: actor.role.clone(),
+                function: transaction.proposal.function.clone(),
+                asserted: actor.asserted,
+                delete,
+                value: value.clone(),
+                ..rpc::Change::default()
+            };
+            let entry = (!delete).then(|| Entry::new(version, &value));
+            let before = self.overlay.put(&key, entry)?;
+            self.replace(Kind::State, &key, before, entry);
+            self.changes.history.push(HistoryEntry {
+                key: key.clone(),
+                index,
+                change,
+            });
+            self.changes.state.push((key, entry.map(|entry| (entry, value))));
+        }
+        for policy in transaction.result.policies {
+            let row =
+                (!policy.policy.is_empty()).then(|| (Entry::new(version, policy.policy.as_bytes()), policy.policy));
+            let before = self.overlay.put_policy(&policy.key, row.clone())?;
+            self.replace(
+                Kind::KeyPolicy,
+                &policy.key,
+                before,
+                row.as_ref().map(|(entry, _)| *entry),
+            );
+            self.changes.policies.push((policy.key, row));
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, kind: Kind, key: &[u8], before: Option<Entry>, after: Option<Entry>) {
+        let delta = |add, entry| Delta {
+            add,
+            kind,
+            key: key.to_vec(),
+            entry,
+        };
+        self.deltas.extend(before.map(|entry| delta(false, entry)));
+        self.deltas.extend(after.map(|entry| delta(true, entry)));
+    }
+}

@@ -1,0 +1,131 @@
+//! A query at the newest state of this peer: by its own workers, never ordered, recorded nowhere.
+//!
+//! Who asks is known from the TLS handshake, or from a signed proposal of kind query.
+
+use prost::Message as _;
+use protocol::Digest;
+use protocol::ledger::Kind;
+use service::rpc::{self, evaluate_reply::Outcome, evaluate_request::Intent};
+use service::{Caller, Problem, time};
+use tokio::time::Instant;
+
+use super::Gateway;
+use super::intent::{attributes, check_call};
+use super::metrics::{Request, outcome};
+use crate::endorser::check::{active_contract, partition_key};
+use crate::endorser::context;
+use crate::query::QueryView;
+use crate::workers::Invocation;
+
+/// A query whose asker is known.
+struct Asked {
+    contract: String,
+    contract_digest: Digest,
+    function: String,
+    arguments: Vec<u8>,
+    context: rpc::Context,
+}
+
+impl Gateway {
+    pub(super) async fn evaluate(&self, request: rpc::EvaluateRequest, caller: &Caller) -> rpc::EvaluateReply {
+        let _place = match self.admit("evaluate", caller, request.encoded_len()) {
+            Ok(place) => place,
+            Err(problem) => {
+                return rpc::EvaluateReply {
+                    id: 0,
+                    outcome: Some(Outcome::Problem(problem.into())),
+                };
+            }
+        };
+        let response = self.evaluated(request.intent, caller).await;
+        let evaluation = response.map(|response| rpc::Evaluation { response });
+        let outcome = evaluation.map_or_else(|problem| Outcome::Problem(problem.into()), Outcome::Evaluation);
+        rpc::EvaluateReply {
+            id: 0,
+            outcome: Some(outcome),
+        }
+    }
+
+    pub(super) async fn evaluated(&self, intent: Option<Intent>, caller: &Caller) -> Result<Vec<u8>, Problem> {
+        let metric = Request::begin("evaluate");
+        let response = self.try_evaluate(intent, caller).await;
+        metric.end(outcome(&response));
+        response
+    }
+
+    async fn try_evaluate(&self, intent: Option<Intent>, caller: &Caller) -> Result<Vec<u8>, Problem> {
+        let deadline = Instant::now() + self.limits.evaluate_timeout();
+        let (asked, routed) = match intent {
+            Some(Intent::Signed(signed)) => {
+                let checked = self.endorser.check(signed, Kind::Query)?;
+                let context = context(&checked);
+                let asked = Asked {
+                    contract: checked.proposal.contract.clone(),
+                    contract_digest: checked.contract_digest,
+                    function: checked.proposal.function.clone(),
+                    arguments: checked.arguments.clone(),
+                    context,
+                };
+                let routed = self.route(&asked, deadline).await?;
+                partition_key(&self.ledger, &checked, &routed.subject)?;
+                (asked, routed)
+            }
+            Some(Intent::Call(call)) => {
+                check_call(&call)?;
+                let asked = Asked {
+                    contract_digest: active_contract(&self.ledger, &call.contract)?,
+                    context: caller_context(caller),
+                    contract: call.contract,
+                    function: call.function,
+                    arguments: call.arguments,
+                };
+                let routed = self.route(&asked, deadline).await?;
+                (asked, routed)
+            }
+            None => return Err(Problem::invalid("intent", "is missing: a signed proposal or a call")),
+        };
+        self.ask(asked, routed, deadline).await
+    }
+
+    async fn route(&self, asked: &Asked, deadline: Instant) -> Result<rpc::Routed, Problem> {
+        let endorser = &self.endorser;
+        endorser
+            .route(
+                &asked.contract_digest,
+                &asked.function,
+                &asked.arguments,
+                Kind::Query,
+                deadline,
+            )
+            .await
+    }
+
+    async fn ask(&self, asked: Asked, routed: rpc::Routed, deadline: Instant) -> Result<Vec<u8>, Problem> {
+        let subject = &routed.subject;
+        let key = (!subject.is_empty()).then(|| self.ledger.secret.partition_key(&asked.contract, subject));
+        let mut view = QueryView::new(&self.ledger, &asked.contract, key.as_ref())?;
+        let call = Invocation {
+            digest: asked.contract_digest,
+            function: asked.function,
+            arguments: asked.arguments,
+            context: asked.context,
+            keys: routed.keys,
+        };
+        let done = self.endorser.workers.invoke(&call, &mut view, deadline).await?;
+        Ok(done.response)
+    }
+}
+
+/// Who asks without signing: what the handshake proved.
+fn caller_context(caller: &Caller) -> rpc::Context {
+    rpc::Context {
+        tx_id: rand::random::<Digest>().to_vec(),
+        query: true,
+        client_time_ms: time::unix_ms(),
+        organisation: caller.msp_id.clone(),
+        common_name: caller.common_name.clone(),
+        role: caller.role.to_string(),
+        attributes: attributes(caller),
+        asserted: true,
+    }
+}

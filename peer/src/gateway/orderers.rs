@@ -1,0 +1,184 @@
+//! Transactions to the orderers: any of them does, the least busy is asked first.
+//!
+//! An orderer that surely did nothing costs a try of the next one. One that may have ordered the
+//! transaction ends the search: whoever waits looks at the ledger before it is sent again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use protocol::ledger::Receipt;
+use service::health::Health;
+use service::lists::Broadcast;
+use service::mux::{self, CallError, Mux};
+use service::rpc::{BroadcastReply, BroadcastRequest, broadcast_reply};
+use service::tls::{self, Target, Trust};
+use service::{Code, OnFailure, Problem, Role, Tasks};
+use tokio::time::Instant;
+
+use super::metrics::BROADCASTS;
+
+/// One broadcast, however much time the client has left: then it is UNKNOWN and the ledger is watched.
+const BROADCAST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// So long a peer that starts is not ready while no orderer is connected.
+const START_PATIENCE: Duration = Duration::from_secs(15);
+
+/// One orderer.
+#[async_trait]
+pub trait Orderer: Send + Sync {
+    fn is_up(&self) -> bool;
+    fn waiting(&self) -> usize;
+    async fn broadcast(&self, request: BroadcastRequest, timeout: Duration) -> Result<BroadcastReply, CallError>;
+}
+
+#[async_trait]
+impl Orderer for Mux<Broadcast> {
+    fn is_up(&self) -> bool {
+        Mux::is_up(self)
+    }
+
+    fn waiting(&self) -> usize {
+        self.depth().items
+    }
+
+    async fn broadcast(&self, request: BroadcastRequest, timeout: Duration) -> Result<BroadcastReply, CallError> {
+        self.call(request, timeout).await
+    }
+}
+
+pub struct Orderers {
+    all: Vec<Box<dyn Orderer>>,
+    turn: AtomicUsize,
+}
+
+/// What became of one round over the orderers.
+#[derive(Debug)]
+pub enum Sent {
+    Ordered(Receipt),
+    /// It may be in the log, now or later.
+    Unknown(String),
+    /// Surely not ordered.
+    Refused(Problem),
+}
+
+impl Orderers {
+    pub fn start(
+        tasks: &Tasks,
+        trust: &Arc<Trust>,
+        addresses: &[String],
+        health: &Health,
+    ) -> Result<Arc<Self>, tls::Error> {
+        let mut all: Vec<Box<dyn Orderer>> = Vec::new();
+        for address in addresses {
+            // Any member may run an orderer.
+            let channel = trust.channel(&Target::new(address.clone(), Role::Orderer, None))?;
+            all.push(Box::new(Mux::<Broadcast>::start(
+                tasks,
+                channel,
+                mux::Config::default(),
+            )));
+        }
+        let orderers = Self::over(all);
+        let (watched, token, check) = (Arc::clone(&orderers), tasks.token().clone(), health.check("orderers"));
+        let began = Instant::now();
+        tasks.spawn("orderers' health", OnFailure::Log, async move {
+            while tokio::time::timeout(Duration::from_millis(500), token.cancelled())
+                .await
+                .is_err()
+            {
+                match (
+                    watched.all.iter().filter(|orderer| orderer.is_up()).count(),
+                    watched.all.len(),
+                ) {
+                    // Reads go on without them; at the start they are waited for.
+                    (0, 1..) if began.elapsed() < START_PATIENCE => {}
+                    (0, all) => check.degraded(format!(
+                        "none of {all} orderers is connected: nothing is submitted here"
+                    )),
+                    (up, all) if up < all => check.degraded(format!("{up} of {all} orderers are connected")),
+                    _ => check.ok(),
+                }
+            }
+        });
+        Ok(orderers)
+    }
+
+    pub(super) fn over(all: Vec<Box<dyn Orderer>>) -> Arc<Self> {
+        Arc::new(Orderers {
+            all,
+            turn: AtomicUsize::new(0),
+        })
+    }
+
+    /// One round: each orderer at most once, until one has an answer that counts.
+    pub async fn send(&self, request: &BroadcastRequest, deadline: Instant) -> Sent {
+        let sent = self.round(request, deadline).await;
+        let outcome = match &sent {
+            Sent::Ordered(_) => "ordered",
+            Sent::Unknown(_) => "unknown",
+            Sent::Refused(problem) => problem.code.as_str(),
+        };
+        BROADCASTS.with_label_values(&[outcome]).inc();
+        sent
+    }
+
+    async fn round(&self, request: &BroadcastRequest, deadline: Instant) -> Sent {
+        let mut refusal: Option<Problem> = None;
+        for at in self.order() {
+            let left = deadline
+                .saturating_duration_since(Instant::now())
+                .min(BROADCAST_TIMEOUT);
+            if left.is_zero() {
+                break;
+            }
+            let problem = match self.all[at].broadcast(request.clone(), left).await {
+                Ok(BroadcastReply {
+                    outcome: Some(broadcast_reply::Outcome::Receipt(receipt)),
+                    ..
+                }) => {
+                    return Sent::Ordered(receipt);
+                }
+                Ok(BroadcastReply {
+                    outcome: Some(broadcast_reply::Outcome::Problem(problem)),
+                    ..
+                }) => problem.into(),
+                Ok(BroadcastReply { outcome: None, .. }) => return Sent::Unknown("an empty reply".to_owned()),
+                Err(error) if error.surely_undone() => Problem::from(error),
+                Err(error) => return Sent::Unknown(error.to_string()),
+            };
+            if problem.code == Code::UnknownOutcome {
+                return Sent::Unknown(problem.detail);
+            }
+            if !may_elsewhere(problem.code) {
+                return Sent::Refused(problem);
+            }
+            // Of several, the one that says when to come back.
+            if refusal.as_ref().is_none_or(|other| other.retry_after.is_none()) {
+                refusal = Some(problem);
+            }
+        }
+        Sent::Refused(refusal.unwrap_or_else(|| {
+            Problem::unavailable("no orderer is connected").with_retry_after(Duration::from_secs(1))
+        }))
+    }
+
+    /// Connected ones first, the least busy of them first, in turn.
+    fn order(&self) -> Vec<usize> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let count = self.all.len();
+        let mut order: Vec<usize> = (0..count).map(|i| (turn + i) % count).collect();
+        // Coarse, so that close ones take turns: whoever is asked by all at once is busy next.
+        order.sort_by_key(|&at| (!self.all[at].is_up(), self.all[at].waiting() / 64));
+        order
+    }
+}
+
+/// Nothing was done, and another orderer, or the same a little later, may do it.
+pub fn may_elsewhere(code: Code) -> bool {
+    matches!(
+        code,
+        Code::ResourceExhausted | Code::Unavailable | Code::LogUnavailable | Code::DeadlineExceeded
+    )
+}

@@ -1,0 +1,57 @@
+//! What a client needs to sign a proposal itself: the partition key above all, which only members' peers know.
+
+use prost::Message as _;
+use service::rpc::{self, prepare_reply::Outcome};
+use service::{Caller, Problem};
+use tokio::time::Instant;
+
+use super::Gateway;
+use super::metrics::{Request, outcome};
+use crate::query::not_started;
+
+impl Gateway {
+    pub(super) async fn prepare(&self, request: rpc::PrepareRequest, caller: &Caller) -> rpc::PrepareReply {
+        let _place = match self.admit("prepare", caller, request.encoded_len()) {
+            Ok(place) => place,
+            Err(problem) => {
+                return rpc::PrepareReply {
+                    id: 0,
+                    outcome: Some(Outcome::Problem(problem.into())),
+                };
+            }
+        };
+        let plan = self.prepared(request.call).await;
+        rpc::PrepareReply {
+            id: 0,
+            outcome: Some(plan.map_or_else(|p| Outcome::Problem(p.into()), Outcome::Plan)),
+        }
+    }
+
+    pub(super) async fn prepared(&self, call: Option<rpc::Call>) -> Result<rpc::Plan, Problem> {
+        let metric = Request::begin("prepare");
+        let plan = self.try_prepare(call).await;
+        metric.end(outcome(&plan));
+        plan
+    }
+
+    async fn try_prepare(&self, call: Option<rpc::Call>) -> Result<rpc::Plan, Problem> {
+        let call = call.ok_or_else(|| Problem::invalid("call", "is missing"))?;
+        let deadline = Instant::now() + self.limits.endorse_timeout();
+        let planned = self.plan(&call, deadline).await?;
+        let channel = &self.ledger.checker.channel;
+        let height = self
+            .ledger
+            .tip(planned.partition)
+            .ok_or_else(|| not_started(planned.partition))?
+            .height;
+        Ok(rpc::Plan {
+            channel: channel.id.to_vec(),
+            epoch: 0,
+            contract_digest: planned.contract_digest.to_vec(),
+            partition_key: planned.partition_key.to_vec(),
+            partition: planned.partition,
+            height,
+            height_bound: self.limits.height_bound(height, channel.config.heights_in_time_max),
+        })
+    }
+}

@@ -1,0 +1,387 @@
+//! A transaction from intent to the finality that its client waits for.
+//!
+//! ```text
+//! intent ─→ endorse ─→ broadcast ─→ ordered ─→ judged ─→ attested
+//!             ▲                        │ unknown: watch the ledger, send the same again
+//!             └── lost to a conflict ──┴─ under the same tx_id, a bounded number of times
+//! ```
+//! What may have happened is never called failed: without an answer in time the client gets
+//! `unknown_outcome` and the tx_id, and asks for the status or submits the same proposal again.
+
+mod judge;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prost::Message as _;
+use protocol::ledger::{self, Kind, Receipt, ReceiptContent};
+use protocol::limits::TRANSACTION_BYTES_MAX;
+use protocol::{Digest, code};
+use service::rpc::{self, BroadcastRequest, Finality, Submission, submit_request::Intent};
+use service::{Caller, Code, Problem};
+use tokio::time::Instant;
+
+use super::Gateway;
+use super::endorse::{self, Endorsements};
+use super::metrics::{JUDGED, REENDORSEMENTS, Request};
+use super::orderers::{Sent, may_elsewhere};
+use crate::endorser::check::Checked;
+use crate::ledger::{TxStatus, TxWatch};
+use judge::Verdict;
+
+/// How long the ledger is watched after an unknown outcome before the same transaction is sent again.
+const UNKNOWN_PATIENCE: Duration = Duration::from_secs(1);
+/// Broadcasts of one transaction whose outcome stays unknown.
+const BROADCASTS_MAX: usize = 8;
+
+/// A refusal, with the tx_id once there is one.
+pub(super) struct Refusal {
+    pub tx_id: Option<Digest>,
+    pub problem: Problem,
+}
+
+/// One transaction under way.
+struct Course<'a> {
+    gateway: &'a Gateway,
+    checked: Checked,
+    watch: TxWatch,
+    wait: Finality,
+    deadline: Instant,
+    endorsements: u32,
+}
+
+/// Where a broadcast led.
+enum Ordered {
+    Receipt(Receipt, Option<Place>),
+    /// No receipt, but the ledger has it.
+    Seen(TxStatus),
+}
+
+/// Height and index.
+type Place = (u64, u32);
+
+impl Gateway {
+    pub(super) async fn submit(&self, request: rpc::SubmitRequest, caller: &Caller) -> rpc::SubmitReply {
+        let _place = match self.admit("submit", caller, request.encoded_len()) {
+            Ok(place) => place,
+            Err(problem) => return refusal(None, problem),
+        };
+        self.submitted(request, caller).await
+    }
+
+    /// After admission.
+    pub(super) async fn submitted(&self, request: rpc::SubmitRequest, caller: &Caller) -> rpc::SubmitReply {
+        let metric = Request::begin("submit");
+        match self.try_submit(request, caller).await {
+            Ok((tx_id, submission)) => {
+                metric.end("ok");
+                let outcome = Some(rpc::submit_reply::Outcome::Submission(submission));
+                rpc::SubmitReply {
+                    id: 0,
+                    tx_id: tx_id.to_vec(),
+                    outcome,
+                }
+            }
+            Err(Refusal { tx_id, problem }) => {
+                metric.end(problem.code.as_str());
+                refusal(tx_id, problem)
+            }
+        }
+    }
+
+    async fn try_submit(&self, request: rpc::SubmitRequest, caller: &Caller) -> Result<(Digest, Submission), Refusal> {
+        let before = |problem| Refusal { tx_id: None, problem };
+        let wait = match request.wait() {
+            Finality::Unspecified => Finality::Committed,
+            named => named,
+        };
+        let deadline = Instant::now() + self.limits.timeout(request.timeout_ms);
+        let checked = match request.intent {
+            Some(Intent::Signed(signed)) => self.endorser.check(signed, Kind::Submit),
+            Some(Intent::Call(call)) => self.on_behalf(call, caller, deadline).await,
+            None => Err(Problem::invalid("intent", "is missing: a signed proposal or a call")),
+        };
+        let checked = checked.map_err(before)?;
+        let tx_id = checked.tx_id;
+        let after = |problem| Refusal {
+            tx_id: Some(tx_id),
+            problem,
+        };
+        if let Some(chain) = self.ledger.chains.get(checked.partition as usize)
+            && let Some(stop) = chain.stopped()
+        {
+            return Err(after(Problem::new(Code::PartitionStopped, stop.to_string())));
+        }
+        // Before anything is sent, so that no judgement is missed.
+        let watch = self.ledger.watch(tx_id);
+        let mut course = Course {
+            gateway: self,
+            checked,
+            watch,
+            wait,
+            deadline,
+            endorsements: 0,
+        };
+        let submission = course.run().await.map_err(after)?;
+        Ok((tx_id, submission))
+    }
+}
+
+impl Course<'_> {
+    async fn run(&mut self) -> Result<Submission, Problem> {
+        let tx_id = self.checked.tx_id;
+        if let Some(status) = self.valid_already()? {
+            return self.finish(status, Vec::new(), None).await;
+        }
+        loop {
+            self.endorsements += 1;
+            let endorsed = self.endorse().await?;
+            let (transaction, response) = self.transaction(endorsed)?;
+            let (receipt, status) = match self.order(&transaction).await? {
+                Ordered::Receipt(receipt, place) => {
+                    if self.wait == Finality::Ordered {
+                        return Ok(self.ordered(receipt, place, response));
+                    }
+                    (Some(receipt), self.judgement(place).await?)
+                }
+                Ordered::Seen(status) => (None, status),
+            };
+            JUDGED.with_label_values(&[status.code.word()]).inc();
+            let bound = self.checked.proposal.height_bound;
+            match judge::judge(status, self.endorsements, self.gateway.limits.endorsements_max, bound) {
+                Verdict::Valid => return self.finish(status, response, receipt).await,
+                Verdict::Elsewhere => match self.gateway.ledger.status(&tx_id) {
+                    Some(valid) if valid.code == code::Code::Valid => {
+                        return self.finish(valid, response, receipt).await;
+                    }
+                    _ => return Err(judge::invalid(status)),
+                },
+                Verdict::Again => {
+                    REENDORSEMENTS.inc();
+                    self.breathe().await;
+                }
+                Verdict::Refused(problem) => return Err(problem),
+            }
+        }
+    }
+
+    /// Where a retry finds what it retries. A proposal that was made here a moment ago is none.
+    fn valid_already(&self) -> Result<Option<TxStatus>, Problem> {
+        let (ledger, tx_id) = (&self.gateway.ledger, &self.checked.tx_id);
+        match ledger.chains.get(self.checked.partition as usize) {
+            Some(chain) if self.checked.routed.is_none() => {
+                let is_valid = chain.state.is_valid(tx_id).map_err(Problem::internal)?;
+                Ok(is_valid.then(|| ledger.status(tx_id)).flatten())
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn endorse(&self) -> Result<Endorsements, Problem> {
+        let gateway = self.gateway;
+        let channel = &gateway.ledger.checker.channel;
+        let contract = channel.contracts.get(&self.checked.proposal.contract);
+        let contract = contract.ok_or_else(|| Problem::new(Code::UnknownContract, "").with_field("contract"))?;
+        let policy = channel.policy(contract, &self.checked.proposal.function);
+        let timeout = gateway.limits.endorse_timeout();
+        endorse::endorse(
+            &gateway.teams,
+            &*gateway.chain,
+            policy,
+            &self.checked,
+            timeout,
+            self.deadline,
+        )
+        .await
+    }
+
+    /// The transaction and the certificates that it cites, each once.
+    fn transaction(&self, endorsed: Endorsements) -> Result<(BroadcastRequest, Vec<u8>), Problem> {
+        let transaction = ledger::Transaction {
+            proposal: self.checked.bytes.clone(),
+            client: Some(self.checked.signature.clone()),
+            result: endorsed.result,
+            endorsements: endorsed.signatures,
+        };
+        let creator: &[u8] = &self.checked.certificate;
+        let mut certificates = BTreeMap::new();
+        certificates.insert(self.checked.proposal.creator.as_slice(), creator);
+        for (signature, der) in transaction.endorsements.iter().zip(&endorsed.certificates) {
+            certificates.insert(&signature.certificate, der);
+        }
+        let certificates = certificates.into_values().map(<[u8]>::to_vec).collect();
+        let bytes = transaction.encode_to_vec();
+        if bytes.len() > TRANSACTION_BYTES_MAX {
+            return Err(Problem::new(
+                Code::OutputTooLarge,
+                format!("a transaction has at most {TRANSACTION_BYTES_MAX} bytes"),
+            ));
+        }
+        Ok((
+            BroadcastRequest {
+                id: 0,
+                transaction: bytes,
+                certificates,
+            },
+            endorsed.response,
+        ))
+    }
+
+    /// Sends until a receipt or a judgement is there. Refusals of orderers that did nothing are waited
+    /// out for a moment: the work of endorsing is done, and the gate bounds how many wait.
+    async fn order(&mut self, request: &BroadcastRequest) -> Result<Ordered, Problem> {
+        let patience = Instant::now() + Duration::from_millis(self.gateway.limits.order_patience_ms);
+        let mut unknown = 0;
+        loop {
+            match self.gateway.orderers.send(request, self.deadline).await {
+                Sent::Ordered(receipt) => {
+                    let place = place(&receipt, &self.checked);
+                    return Ok(Ordered::Receipt(receipt, place));
+                }
+                Sent::Refused(problem) if unknown > 0 => {
+                    // It was sent before: what this orderer did not do, another may have done.
+                    tracing::debug!(code = %problem.code, "not ordered again");
+                    if let Some(status) = self
+                        .watch
+                        .next(self.deadline.min(Instant::now() + UNKNOWN_PATIENCE))
+                        .await
+                    {
+                        return Ok(Ordered::Seen(status));
+                    }
+                    unknown += 1;
+                }
+                Sent::Refused(problem) => {
+                    let pause = pause(problem.retry_after);
+                    let again = Instant::now() + pause;
+                    if !may_elsewhere(problem.code) || again >= patience.min(self.deadline) {
+                        return Err(problem);
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+                Sent::Unknown(why) => {
+                    tracing::debug!(
+                        tx_id = hex::encode(self.checked.tx_id),
+                        why,
+                        "outcome of a broadcast unknown"
+                    );
+                    unknown += 1;
+                    if let Some(status) = self
+                        .watch
+                        .next(self.deadline.min(Instant::now() + UNKNOWN_PATIENCE))
+                        .await
+                    {
+                        return Ok(Ordered::Seen(status));
+                    }
+                }
+            }
+            if unknown >= BROADCASTS_MAX {
+                if let Some(status) = self.watch.next(self.deadline).await {
+                    return Ok(Ordered::Seen(status));
+                }
+                return Err(unknown_outcome("no receipt and no judgement in time"));
+            }
+            if Instant::now() >= self.deadline {
+                return Err(if unknown > 0 {
+                    unknown_outcome("no receipt and no judgement in time")
+                } else {
+                    Problem::new(Code::DeadlineExceeded, "not ordered in time")
+                });
+            }
+        }
+    }
+
+    /// The judgement of the transaction with this receipt; of repetitions before it nothing follows.
+    async fn judgement(&mut self, place: Option<Place>) -> Result<TxStatus, Problem> {
+        loop {
+            let Some(status) = self.watch.next(self.deadline).await else {
+                return Err(unknown_outcome("ordered, and not judged here in time"));
+            };
+            let earlier = place.is_some_and(|place| (status.height, status.index) < place);
+            if !earlier || status.code == code::Code::Valid {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Who lost twice to the same neighbours waits a different while than they do.
+    async fn breathe(&self) {
+        if self.endorsements > 1 {
+            let ms = rand::random_range(0..=10 * u64::from(self.endorsements));
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+    }
+
+    fn ordered(&self, receipt: Receipt, place: Option<Place>, response: Vec<u8>) -> Submission {
+        let (height, index) = place.unwrap_or_default();
+        Submission {
+            reached: Finality::Ordered.into(),
+            code: String::new(),
+            partition: self.checked.partition,
+            height,
+            index,
+            response,
+            endorsements: self.endorsements,
+            receipt: Some(receipt),
+        }
+    }
+
+    /// VALID here; waits for the quorum if asked to. Without it in time the answer says what was reached.
+    async fn finish(
+        &self,
+        status: TxStatus,
+        response: Vec<u8>,
+        receipt: Option<Receipt>,
+    ) -> Result<Submission, Problem> {
+        let mut reached = Finality::Committed;
+        if self.wait == Finality::Attested
+            && self
+                .gateway
+                .ledger
+                .attested_reached(status.partition, status.height, self.deadline)
+                .await
+        {
+            reached = Finality::Attested;
+        }
+        Ok(Submission {
+            reached: reached.into(),
+            code: status.code.word().to_owned(),
+            partition: status.partition,
+            height: status.height,
+            index: status.index,
+            response,
+            endorsements: self.endorsements,
+            receipt,
+        })
+    }
+}
+
+fn refusal(tx_id: Option<Digest>, problem: Problem) -> rpc::SubmitReply {
+    let outcome = Some(rpc::submit_reply::Outcome::Problem(problem.into()));
+    rpc::SubmitReply {
+        id: 0,
+        tx_id: tx_id.map(|id| id.to_vec()).unwrap_or_default(),
+        outcome,
+    }
+}
+
+fn unknown_outcome(detail: &str) -> Problem {
+    Problem::new(Code::UnknownOutcome, detail)
+}
+
+/// What an orderer asked for, a little jittered, within bounds.
+fn pause(retry_after: Option<Duration>) -> Duration {
+    let asked = retry_after
+        .unwrap_or(Duration::from_millis(100))
+        .clamp(Duration::from_millis(5), Duration::from_millis(500));
+    asked.mul_f64(rand::random_range(0.5..1.0))
+}
+
+/// Where the orderer says that the transaction stands. Its word is checked against the ledger by whoever
+/// waits for more than `ordered`.
+fn place(receipt: &Receipt, checked: &Checked) -> Option<Place> {
+    let content = ReceiptContent::decode(receipt.content.as_slice()).ok()?;
+    let mine = content.tx_id == checked.tx_id && content.partition == checked.partition;
+    mine.then_some((content.height, content.index))
+}

@@ -1,0 +1,227 @@
+//! The other peers: who is alive, and endorsements from them.
+//!
+//! Once a second heights and attestations go both ways; who answered lately and whose stream is open
+//! counts as alive. A call that failed makes its peer suspect until it answers again, so that the
+//! next transaction does not wait for the same silence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use protocol::limits::ATTESTATIONS_PER_RECORD_MAX;
+use protocol::signature::Purpose;
+use serde::Deserialize;
+use service::lists::Endorse;
+use service::mux::{self, Mux};
+use service::rpc::{self, endorse_reply, peer_client::PeerClient};
+use service::tls::{self, Target, Trust};
+use service::{Code, OnFailure, Problem, Role, Tasks};
+use tokio::time::{Instant, MissedTickBehavior};
+use tonic::transport::Channel;
+
+use crate::endorser::Endorsed;
+use crate::endorser::check::Checked;
+use crate::gateway::endorse::Candidate;
+use crate::gateway::metrics::PEERS_ALIVE;
+use crate::ledger::Ledger;
+
+const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Without an answer for so long a peer is not alive, whatever its stream says.
+const ALIVE_FOR: Duration = Duration::from_secs(4);
+
+/// Another peer of the network, by its settings.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    pub organisation: String,
+    /// `host:port`
+    pub address: String,
+}
+
+/// All other peers. Clones share them.
+#[derive(Clone)]
+pub struct Peers {
+    others: Arc<Vec<Arc<Other>>>,
+}
+
+pub struct Other {
+    at: Address,
+    ledger: Arc<Ledger>,
+    endorsements: Mux<Endorse>,
+    client: PeerClient<Channel>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// When it answered last; `None` also while it is suspect.
+    answered: Option<Instant>,
+    chains: Vec<rpc::Chain>,
+}
+
+impl Peers {
+    pub fn start(
+        tasks: &Tasks,
+        trust: &Arc<Trust>,
+        ledger: &Arc<Ledger>,
+        addresses: &[Address],
+    ) -> Result<Self, tls::Error> {
+        let mut others = Vec::new();
+        for at in addresses {
+            let target = Target::new(at.address.clone(), Role::Peer, Some(&at.organisation));
+            let channel = trust.channel(&target)?;
+            let other = Arc::new(Other {
+                at: at.clone(),
+                ledger: Arc::clone(ledger),
+                endorsements: Mux::start(tasks, channel.clone(), mux::Config::default()),
+                client: rpc::peer_client(channel),
+                seen: Mutex::default(),
+            });
+            others.push(Arc::clone(&other));
+            let token = tasks.token().clone();
+            tasks.spawn("exchange", OnFailure::StopProcess, async move {
+                let mut ticks = tokio::time::interval(EXCHANGE_EVERY);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                loop {
+                    tokio::select! {
+                        _ = ticks.tick() => {}
+                        () = token.cancelled() => return,
+                    }
+                    tokio::select! {
+                        () = other.exchange() => {}
+                        () = token.cancelled() => return,
+                    }
+                }
+            });
+        }
+        let peers = Peers {
+            others: Arc::new(others),
+        };
+        peers.count(tasks);
+        Ok(peers)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Other>> {
+        self.others.iter()
+    }
+
+    pub fn seen(&self) -> Vec<rpc::PeerSeen> {
+        let seen = self.others.iter().map(|other| rpc::PeerSeen {
+            organisation: other.at.organisation.clone(),
+            address: other.at.address.clone(),
+            alive: other.is_alive(),
+        });
+        seen.collect()
+    }
+
+    /// The metric, by organisation.
+    fn count(&self, tasks: &Tasks) {
+        let (peers, token) = (self.clone(), tasks.token().clone());
+        tasks.spawn("peers alive", OnFailure::Log, async move {
+            while tokio::time::timeout(EXCHANGE_EVERY, token.cancelled()).await.is_err() {
+                let mut alive = std::collections::BTreeMap::<&str, i64>::new();
+                for other in peers.iter() {
+                    *alive.entry(&other.at.organisation).or_default() += i64::from(other.is_alive());
+                }
+                for (organisation, count) in alive {
+                    PEERS_ALIVE.with_label_values(&[organisation]).set(count);
+                }
+            }
+        });
+    }
+}
+
+impl Other {
+    async fn exchange(&self) {
+        let mut attestations = self.ledger.newest_attestations();
+        attestations.truncate(ATTESTATIONS_PER_RECORD_MAX);
+        let mut client = self.client.clone();
+        let asked = client.exchange(rpc::ExchangeRequest { attestations });
+        match tokio::time::timeout(EXCHANGE_TIMEOUT, asked).await {
+            Ok(Ok(reply)) => {
+                let mut reply = reply.into_inner();
+                reply.attestations.truncate(ATTESTATIONS_PER_RECORD_MAX);
+                if !reply.attestations.is_empty() {
+                    self.ledger.offer_attestations(reply.attestations);
+                }
+                self.seen.lock().answered = Some(Instant::now());
+            }
+            Ok(Err(status)) => {
+                tracing::debug!(organisation = self.at.organisation, code = ?status.code(), "a peer does not answer");
+                self.suspect();
+            }
+            Err(_) => self.suspect(),
+        }
+    }
+
+    fn suspect(&self) {
+        self.seen.lock().answered = None;
+    }
+
+    /// Signature, signer and contents: a peer that lies about them is as good as silent.
+    fn verify(&self, endorsement: rpc::Endorsement) -> Result<Endorsed, Problem> {
+        let bad = |why: &str| Problem::new(Code::BadSignature, format!("{}: {why}", self.at.organisation));
+        let checker = &self.ledger.checker;
+        let signature = endorsement
+            .signature
+            .ok_or_else(|| bad("an endorsement without signature"))?;
+        let certificate = checker
+            .certificates
+            .check(&checker.channel, &endorsement.certificate)
+            .filter(|certificate| certificate.role == Role::Peer && certificate.msp_id == self.at.organisation)
+            .filter(|certificate| signature.certificate == certificate.hash)
+            .ok_or_else(|| bad("the endorsement is by no peer of the organisation"))?;
+        let (key, channel) = (&certificate.public_key, &checker.channel.id);
+        checker
+            .verifier
+            .verify(key, Purpose::Endorsement, channel, &endorsement.result, &signature)
+            .map_err(|_| bad("the endorsement's signature does not cover its result"))?;
+        Ok(Endorsed {
+            result: endorsement.result,
+            response: endorsement.response,
+            signature,
+            certificate: Arc::from(certificate.der()),
+        })
+    }
+}
+
+#[async_trait]
+impl Candidate for Other {
+    fn organisation(&self) -> &str {
+        &self.at.organisation
+    }
+
+    fn is_alive(&self) -> bool {
+        let answered = self.seen.lock().answered;
+        answered.is_some_and(|at| at.elapsed() < ALIVE_FOR) && self.endorsements.is_up()
+    }
+
+    async fn endorse(&self, checked: &Checked, height: u64, timeout: Duration) -> Result<Endorsed, Problem> {
+        let request = rpc::EndorseRequest {
+            id: 0,
+            proposal: Some(checked.signed()),
+            snapshot_height: height,
+        };
+        let reply = match self.endorsements.call(request, timeout).await {
+            Ok(reply) => reply,
+            Err(mux::CallError::Full { retry_after }) => {
+                return Err(Problem::exhausted(
+                    retry_after,
+                    format!("{} is busy", self.at.organisation),
+                ));
+            }
+            Err(error) => {
+                self.suspect();
+                // An endorsement that was made and not heard of has no effect: nothing is unknown.
+                return Err(Problem::unavailable(format!("{}: {error}", self.at.organisation)));
+            }
+        };
+        match reply.outcome {
+            Some(endorse_reply::Outcome::Endorsement(endorsement)) => self.verify(endorsement),
+            Some(endorse_reply::Outcome::Problem(problem)) => Err(problem.into()),
+            None => Err(Problem::internal("an endorser's reply without outcome")),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Puts a peer together: the inside (log → state → attestations) and, around it, its servers.
+
+mod inside;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ledger_log::kafka::KafkaLog;
+use protocol::genesis::{Channel, ConfigError};
+use service::{Tasks, health::Health, identity::Identity, tls::Trust};
+
+use crate::{
+    attester::{
+        guard::{self, GuardError},
+        sign::AttesterKey,
+    },
+    config::{AttesterConfig, Config},
+    gateway,
+    ledger::Ledger,
+};
+
+pub use inside::{Inside, ScrubConfig, StartError, start};
+
+/// Why a process did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("{}: {cause}", file.display())]
+    Read { file: PathBuf, cause: std::io::Error },
+    #[error("{}: must be 32 bytes", .0.display())]
+    SecretBytes(PathBuf),
+    #[error("{address}: {cause}")]
+    Listen { address: SocketAddr, cause: std::io::Error },
+    #[error(transparent)]
+    Identity(#[from] service::identity::Error),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Genesis(#[from] ConfigError),
+    #[error(transparent)]
+    Kafka(#[from] ledger_log::kafka::OpenError),
+    #[error("the guard: {0}")]
+    Guard(#[from] GuardError),
+    #[error("attester: is missing in the settings")]
+    NoAttester,
+    #[error(transparent)]
+    Tls(#[from] service::tls::Error),
+}
+
+/// The whole process on Kafka: inside, servers, health.
+pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeError> {
+    let health = Health::new();
+    let listen = |address| move |cause| ServeError::Listen { address, cause };
+    service::health::serve(tasks, health.clone(), config.health)
+        .await
+        .map_err(listen(config.health))?;
+    let identity = Arc::new(Identity::load(&config.identity)?);
+    let log = KafkaLog::open(&config.kafka, prometheus::default_registry())?;
+    let secret = read(&config.secret)?;
+    let inside = Inside {
+        log: Arc::new(log),
+        genesis: read(&config.genesis)?,
+        secret: secret
+            .try_into()
+            .map_err(|_| ServeError::SecretBytes(config.secret.clone()))?,
+        data: config.data,
+        tuning: config.state,
+        scrub: config.scrub,
+        attester: config.attester.as_ref().map(attester_key).transpose()?,
+    };
+    let ledger = start(tasks, &health, inside)?;
+    let trust = Trust::load(
+        Arc::clone(&identity),
+        ledger.checker.channel.members.clone(),
+        config.crls,
+    )?;
+    trust.watch(tasks, &health, Duration::from_secs(1));
+    let parts = gateway::Parts {
+        tasks: tasks.clone(),
+        ledger: Arc::clone(&ledger),
+        identity,
+        trust: Arc::clone(&trust),
+        health,
+        workers: config.workers,
+        orderers: config.orderers,
+        peers: config.peers,
+        quotas: config.quota,
+        limits: config.limits,
+    };
+    let served = gateway::service(parts)?;
+    let listener = service::serve::bind(config.listen)
+        .await
+        .map_err(listen(config.listen))?;
+    service::serve::serve(
+        tasks,
+        listener,
+        trust,
+        served.routes,
+        served.access,
+        service::serve::Config::default(),
+    )?;
+    tracing::info!(address = %config.listen, "serving");
+    Ok(ledger)
+}
+
+/// Makes the attester's guard, once.
+pub fn init_guard(config: &Config) -> Result<(), ServeError> {
+    let attester = config.attester.as_ref().ok_or(ServeError::NoAttester)?;
+    let channel = Channel::from_genesis(&read(&config.genesis)?)?;
+    let identity = Identity::load(&attester.identity)?;
+    let owner = guard::Owner {
+        channel: channel.id,
+        attester: identity.hash(),
+        partitions: channel.partitions(),
+    };
+    Ok(guard::Guard::init(&attester.guard, owner)?)
+}
+
+fn attester_key(config: &AttesterConfig) -> Result<AttesterKey, ServeError> {
+    let identity = Identity::load(&config.identity)?;
+    Ok(AttesterKey {
+        certificate: identity.hash(),
+        msp_id: identity.msp_id().to_owned(),
+        key: identity.signing_key,
+        guard: config.guard.clone(),
+    })
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, ServeError> {
+    std::fs::read(file).map_err(|cause| ServeError::Read {
+        file: file.to_owned(),
+        cause,
+    })
+}

@@ -1,0 +1,343 @@
+//! The organisation's workers: they run contracts, hold nothing, and may die at any moment.
+//!
+//! ```text
+//! route / invoke ─→ least busy worker ─→ need_module? ─→ module
+//!                        │            ─→ question?    ─→ View::answer (keys, range, history, list)
+//!                        │ dead, busy └→ done | failed
+//!                        └→ another one, a bounded number of times, within the deadline
+//! ```
+//! The peer is the one who knows what a call has read: a [`View`] answers every question and keeps
+//! the record. A call that moves to another worker starts again with an empty record.
+
+mod failed;
+mod link;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use protocol::Digest;
+use service::duplex::Duplex;
+use service::health::{Check, Health};
+use service::mux::{self, CallError};
+use service::rpc::{self, from_worker, to_worker};
+use service::tls::{Target, Trust};
+use service::{Code, OnFailure, Problem, Role, Tasks};
+use tokio::time::Instant;
+
+use link::{Answered, Link, ModuleSource};
+pub use link::{Conversation, Transport};
+
+use crate::gateway::metrics::{WORKER_RETRIES, WORKERS_UP};
+
+/// Workers that one call is tried on. A call that kills its worker kills at most so many.
+const ATTEMPTS_MAX: usize = 3;
+/// How often it is looked who is connected.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
+/// Compiling a large module on a busy machine.
+const PRIME_TIMEOUT: Duration = Duration::from_secs(20);
+/// So long a peer that starts is not ready while no worker is.
+const START_PATIENCE: Duration = Duration::from_secs(15);
+/// When a call that found all workers busy may come back.
+const BUSY_RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// What a running call may ask, and the record of what it was told.
+#[async_trait]
+pub trait View: Send {
+    /// The entries that the route named; forgets whatever was recorded before.
+    fn begin(&mut self, keys: &[Vec<u8>]) -> Result<Vec<rpc::Entry>, Problem>;
+
+    /// An error ends the call; a question that is not allowed is answered with a problem inside.
+    async fn answer(&mut self, question: rpc::question::Question) -> Result<rpc::Answer, Problem>;
+}
+
+/// One call without its entries.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    pub digest: Digest,
+    pub function: String,
+    pub arguments: Vec<u8>,
+    pub context: rpc::Context,
+    /// Suffixes that the route named.
+    pub keys: Vec<Vec<u8>>,
+}
+
+pub struct Workers {
+    links: Vec<Link>,
+    turn: AtomicUsize,
+}
+
+/// How an attempt on one worker ended without a result.
+enum Ended {
+    /// The worker is gone, full, or broke the rules of the exchange: another one may do it.
+    Lost(String),
+    Busy,
+    /// The answer is the same everywhere.
+    Final(Problem),
+}
+
+impl Workers {
+    /// Connects to all `addresses`, for as long as `tasks` live. Whoever connects is made to compile
+    /// `contracts`, so that no client waits for it.
+    pub fn start(
+        tasks: &Tasks,
+        trust: &Arc<Trust>,
+        addresses: &[String],
+        modules: impl Fn(&Digest) -> Option<Arc<Vec<u8>>> + Send + Sync + 'static,
+        contracts: Vec<Digest>,
+        health: &Health,
+    ) -> Result<Arc<Self>, service::tls::Error> {
+        let msp_id = trust.identity().msp_id().to_owned();
+        let mut transports: Vec<Box<dyn Transport>> = Vec::new();
+        for address in addresses {
+            // Peer and worker are of one organisation; the worker serves under a peer's certificate role.
+            let target = Target::new(address.clone(), WORKER_ROLE, Some(&msp_id));
+            let channel = trust.channel(&target)?;
+            transports.push(Box::new(Duplex::start(tasks, channel, mux::Config::default())));
+        }
+        let workers = Self::over(transports, Arc::new(modules));
+        let check = health.check("workers");
+        tasks.spawn(
+            "workers",
+            OnFailure::Log,
+            Arc::clone(&workers).watch(tasks.clone(), contracts, check),
+        );
+        Ok(workers)
+    }
+
+    pub(crate) fn over(transports: Vec<Box<dyn Transport>>, modules: ModuleSource) -> Arc<Self> {
+        let links = transports
+            .into_iter()
+            .map(|transport| Link::new(transport, Arc::clone(&modules)));
+        Arc::new(Workers {
+            links: links.collect(),
+            turn: AtomicUsize::new(0),
+        })
+    }
+
+    pub fn any_up(&self) -> bool {
+        self.links.iter().any(Link::is_up)
+    }
+
+    /// Primes workers as they come, and says how many there are.
+    async fn watch(self: Arc<Self>, tasks: Tasks, contracts: Vec<Digest>, check: Check) {
+        let contracts: Arc<[Digest]> = contracts.into();
+        let began = Instant::now();
+        while tokio::time::timeout(WATCH_EVERY, tasks.token().cancelled())
+            .await
+            .is_err()
+        {
+            for at in 0..self.links.len() {
+                if self.links[at].wants_priming() {
+                    let (workers, contracts) = (Arc::clone(&self), Arc::clone(&contracts));
+                    tasks.spawn("prime a worker", OnFailure::Log, async move {
+                        workers.links[at]
+                            .prime(&contracts, Instant::now() + PRIME_TIMEOUT)
+                            .await;
+                    });
+                }
+            }
+            self.report(&check, began);
+        }
+    }
+
+    fn report(&self, check: &Check, began: Instant) {
+        let ready = self.links.iter().filter(|link| link.is_primed()).count();
+        WORKERS_UP.set(ready as i64);
+        match (ready, self.links.len()) {
+            // A peer without workers still serves what needs none; at the start they are waited for.
+            (0, 1..) if began.elapsed() < START_PATIENCE => {}
+            (0, all) => check.degraded(format!("none of {all} workers is ready: nothing is endorsed here")),
+            (ready, all) if ready < all => check.degraded(format!("{ready} of {all} workers are ready")),
+            _ => check.ok(),
+        }
+    }
+
+    /// Whom the call is about and what it will read.
+    pub async fn route(
+        &self,
+        digest: &Digest,
+        function: &str,
+        arguments: &[u8],
+        deadline: Instant,
+    ) -> Result<rpc::Routed, Problem> {
+        self.attempts(
+            "route",
+            deadline,
+            RouteCall {
+                digest,
+                function,
+                arguments,
+            },
+        )
+        .await
+    }
+
+    /// Runs the call; `view` answers what it asks and holds the record of its reads afterwards.
+    pub async fn invoke(
+        &self,
+        call: &Invocation,
+        view: &mut dyn View,
+        deadline: Instant,
+    ) -> Result<rpc::Done, Problem> {
+        self.attempts("invoke", deadline, InvokeCall { call, view }).await
+    }
+
+    async fn attempts<C: OnWorker>(
+        &self,
+        call: &'static str,
+        deadline: Instant,
+        mut what: C,
+    ) -> Result<C::Answer, Problem> {
+        let mut avoid = Vec::new();
+        let mut last = Ended::Lost("none is connected".to_owned());
+        for number in 0..ATTEMPTS_MAX {
+            let Some(at) = self.pick(&avoid) else { break };
+            if number > 0 {
+                WORKER_RETRIES.inc();
+            }
+            let outcome = {
+                let _busy = self.links[at].begin();
+                what.attempt(&self.links[at], deadline).await
+            };
+            last = match outcome {
+                Ok(value) => {
+                    link::count(call, "ok");
+                    return Ok(value);
+                }
+                Err(answered) => answered.ended(call),
+            };
+            match last {
+                Ended::Final(problem) => return Err(problem),
+                Ended::Lost(_) if Instant::now() >= deadline => break,
+                Ended::Lost(_) | Ended::Busy => avoid.push(at),
+            }
+        }
+        Err(match last {
+            Ended::Final(problem) => problem,
+            Ended::Busy => Problem::exhausted(BUSY_RETRY_AFTER, "all workers are busy"),
+            Ended::Lost(_) if Instant::now() >= deadline => {
+                Problem::new(Code::WorkerUnavailable, "no worker answered in time")
+            }
+            Ended::Lost(why) => Problem::new(Code::WorkerUnavailable, why),
+        })
+    }
+
+    /// The connected worker with the least to do; one that failed this call only if there is no other.
+    fn pick(&self, avoid: &[usize]) -> Option<usize> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let count = self.links.len();
+        let order = (0..count).map(|i| (turn + i) % count);
+        order.filter(|&at| self.links[at].is_up()).min_by_key(|&at| {
+            let failures = avoid.iter().filter(|&&failed| failed == at).count();
+            (failures, !self.links[at].is_primed(), self.links[at].calls())
+        })
+    }
+}
+
+/// What a worker's certificate says; its key can sign nothing that counts.
+const WORKER_ROLE: Role = Role::Worker;
+
+/// One call, as it is made on one worker, and on another one from the start.
+#[async_trait]
+trait OnWorker: Send {
+    type Answer: Send;
+    async fn attempt(&mut self, link: &Link, deadline: Instant) -> Result<Self::Answer, Answered>;
+}
+
+struct RouteCall<'a> {
+    digest: &'a Digest,
+    function: &'a str,
+    arguments: &'a [u8],
+}
+
+#[async_trait]
+impl OnWorker for RouteCall<'_> {
+    type Answer = rpc::Routed;
+
+    async fn attempt(&mut self, link: &Link, deadline: Instant) -> Result<rpc::Routed, Answered> {
+        let mut exchange = link.open(rpc::ToWorker {
+            id: 0,
+            message: Some(to_worker::Message::Route(rpc::Route {
+                digest: self.digest.to_vec(),
+                function: self.function.to_owned(),
+                arguments: self.arguments.to_vec(),
+            })),
+        })?;
+        match link.next(&mut *exchange, deadline).await? {
+            from_worker::Message::Routed(routed) => Ok(routed),
+            message => Err(link::answered(message)),
+        }
+    }
+}
+
+impl Link {
+    /// Asks for the route of a function that no contract has: whatever the answer, the module is compiled.
+    async fn prime(&self, contracts: &[Digest], deadline: Instant) {
+        let mut primed = true;
+        for digest in contracts {
+            let mut call = RouteCall {
+                digest,
+                function: "prime",
+                arguments: b"[]",
+            };
+            let ended = match call.attempt(self, deadline).await {
+                Ok(_) => continue,
+                Err(answered) => answered.ended("prime"),
+            };
+            primed &= matches!(ended, Ended::Final(_)) && self.has_module(digest);
+        }
+        self.primed(primed);
+    }
+}
+
+struct InvokeCall<'a> {
+    call: &'a Invocation,
+    view: &'a mut dyn View,
+}
+
+#[async_trait]
+impl OnWorker for InvokeCall<'_> {
+    type Answer = rpc::Done;
+
+    async fn attempt(&mut self, link: &Link, deadline: Instant) -> Result<rpc::Done, Answered> {
+        let entries = self.view.begin(&self.call.keys).map_err(Answered::Final)?;
+        let mut exchange = link.open(rpc::ToWorker {
+            id: 0,
+            message: Some(to_worker::Message::Invoke(rpc::Invocation {
+                digest: self.call.digest.to_vec(),
+                function: self.call.function.clone(),
+                arguments: self.call.arguments.clone(),
+                context: Some(self.call.context.clone()),
+                entries,
+            })),
+        })?;
+        loop {
+            match link.next(&mut *exchange, deadline).await? {
+                from_worker::Message::Done(done) => return Ok(done),
+                from_worker::Message::Question(rpc::Question {
+                    question: Some(question),
+                }) => {
+                    let answer = self.view.answer(question).await.map_err(Answered::Final)?;
+                    exchange.send(rpc::ToWorker {
+                        id: 0,
+                        message: Some(to_worker::Message::Answer(answer)),
+                    })?;
+                }
+                message => return Err(link::answered(message)),
+            }
+        }
+    }
+}
+
+impl From<CallError> for Answered {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Full { .. } => Answered::Busy,
+            error => Answered::Lost(error.to_string()),
+        }
+    }
+}
