@@ -1,0 +1,189 @@
+//! The command line of `medledger`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    bench::BenchArgs,
+    block, ca, contract, demo,
+    network::{self, Network},
+    output::Output,
+    record,
+    session::Session,
+    tx, verify,
+};
+
+/// Medical records that hospitals, relief organisations and ministries share.
+///
+/// Start with `medledger demo`, which brings up a network of four organisations on this machine, kills
+/// some of its processes, and leaves it running; `medledger record list` then asks it.
+#[derive(Debug, Parser)]
+#[command(name = "medledger", version, max_term_width = 100)]
+pub struct Cli {
+    /// How answers are shown
+    #[arg(long, value_enum, default_value = "text", global = true)]
+    pub output: Output,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Certificates: an organisation's root, its identities, their revocation
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// A whole network on this machine: start, stop, look
+    #[command(subcommand)]
+    Network(network::command::NetworkCommand),
+    /// Medical records: create, get, update, delete, history, list
+    #[command(subcommand)]
+    Record(record::RecordCommand),
+    /// Any contract's functions, and what became of a transaction
+    #[command(subcommand)]
+    Tx(tx::TxCommand),
+    /// Blocks of the ledger as a peer judged them
+    #[command(subcommand)]
+    Block(block::BlockCommand),
+    /// Contracts' components
+    #[command(subcommand)]
+    Contract(contract::ContractCommand),
+    /// Read the log from its genesis, with nothing but the genesis, and compute what peers should have
+    Verify(verify::VerifyArgs),
+    /// Measure a running network: rates, latencies, and that nothing is lost or doubled
+    Bench(BenchArgs),
+    /// Four organisations, a real Kafka, and processes killed under them, step by step
+    Demo(demo::DemoArgs),
+    /// Completions for a shell, on standard output
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which network, as whom, at which peer.
+#[derive(Clone, Debug, Args)]
+pub struct At {
+    /// Directory of the network
+    #[arg(long, value_name = "DIR", default_value = network::DEFAULT_DIRECTORY)]
+    pub network: PathBuf,
+    /// Who asks
+    #[arg(
+        long = "as",
+        value_name = "ORGANISATION/CLIENT",
+        default_value = "HospitalA/physician"
+    )]
+    pub who: Who,
+    /// The peer that is asked, of the same organisation (default: its first)
+    #[arg(long, value_name = "NAME")]
+    pub peer: Option<String>,
+}
+
+impl At {
+    pub fn connect(&self) -> Result<Session> {
+        let network = Network::load(&self.network)?;
+        let session = network.connect(&self.who.organisation, &self.who.name, self.peer.as_deref())?;
+        let peer = &session.peer.name;
+        if network.running(peer).is_none() {
+            bail!("{peer} does not run; `medledger network start {peer}` or `medledger network start all` starts it");
+        }
+        Ok(session)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Who {
+    pub organisation: String,
+    pub name: String,
+}
+
+impl std::str::FromStr for Who {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (organisation, name) = text
+            .split_once('/')
+            .context("must be ORGANISATION/CLIENT, as HospitalA/nurse")?;
+        Ok(Who {
+            organisation: organisation.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// How long the answer is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wait {
+    /// In the log
+    Ordered,
+    /// Judged by the asked peer
+    Committed,
+    /// More than two thirds of the organisations signed it
+    Attested,
+}
+
+impl From<Wait> for service::rpc::Finality {
+    fn from(wait: Wait) -> Self {
+        match wait {
+            Wait::Ordered => Self::Ordered,
+            Wait::Committed => Self::Committed,
+            Wait::Attested => Self::Attested,
+        }
+    }
+}
+
+/// How a transaction is sent.
+#[derive(Clone, Debug, Args)]
+pub struct Sending {
+    /// Sign here with the client's key, instead of leaving it to the gateway
+    #[arg(long)]
+    pub sign: bool,
+    /// What to wait for
+    #[arg(long, value_enum, default_value = "committed")]
+    pub wait: Wait,
+    /// Seconds to wait
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub timeout: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn newcomers_commands_parse() {
+        for line in [
+            "medledger network up --partitions 4 --policy medical-records.deleteMedicalRecord=AND('HospitalA.peer')",
+            "medledger network kill peer0.HospitalB --signal 9",
+            "medledger record create 940220-1234 --first-name Alfa --last-name Exempelberg --gender female --address X",
+            "medledger record get 940220-1234 --as ReliefOrg/nurse --output json",
+            "medledger --output json tx submit medical-records addNote [] --sign --wait attested",
+            "medledger block show 0 3",
+            "medledger bench --rates 100,700 --count 500 --operations create --policies 2-of-4 --gateways peer0.HospitalA",
+            "medledger bench --saturate",
+            "medledger demo --short",
+            "medledger verify --compare",
+            "medledger completions bash",
+        ] {
+            Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn nonsense_does_not() {
+        for line in [
+            "medledger record get 1 --as HospitalA",
+            "medledger tx submit",
+            "medledger bench --count 1 --seconds 1",
+        ] {
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+        }
+    }
+}

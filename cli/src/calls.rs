@@ -1,0 +1,47 @@
+//! Calls of the contract for medical records: names of functions, arguments as JSON arrays.
+
+use serde_json::{Value, json};
+use service::rpc::Call;
+
+use crate::patients::Patient;
+
+pub fn call(contract: &str, function: &str, arguments: &Value) -> Call {
+    Call {
+        contract: contract.to_owned(),
+        function: function.to_owned(),
+        arguments: arguments.to_string().into_bytes(),
+    }
+}
+
+pub fn create(contract: &str, patient: &Patient) -> Call {
+    call(
+        contract,
+        "createMedicalRecord",
+        &json!([patient.personal_number, patient.record]),
+    )
+}
+
+pub fn create_from(contract: &str, number: &str, record: &Value) -> Call {
+    call(contract, "createMedicalRecord", &json!([number, record]))
+}
+
+pub fn get(contract: &str, number: &str) -> Call {
+    call(contract, "getMedicalRecord", &json!([number]))
+}
+
+/// `version`: the one that the caller saw.
+pub fn update(contract: &str, number: &str, version: u64, changes: &Value) -> Call {
+    call(contract, "updateMedicalRecord", &json!([number, version, changes]))
+}
+
+pub fn delete(contract: &str, number: &str, version: u64) -> Call {
+    call(contract, "deleteMedicalRecord", &json!([number, version]))
+}
+
+pub fn history(contract: &str, number: &str, skip: u32, limit: Option<u32>) -> Call {
+    call(contract, "getHistoryForRecord", &json!([number, skip, limit]))
+}
+
+pub fn list(contract: &str, after: Option<&str>, limit: Option<u32>) -> Call {
+    call(contract, "queryAllRecords", &json!([after, limit]))
+}

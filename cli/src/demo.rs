@@ -1,0 +1,222 @@
+//! `medledger demo`: four organisations share records over a real Kafka, and processes are killed under them.
+//!
+//! Every step says what it saw; one that fails does not stop the next. The table and
+//! `target/demo/report.json` tell the same. The network stays up afterwards.
+
+mod outage;
+mod report;
+mod walk;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use indicatif::ProgressBar;
+
+use crate::{
+    bench::{Bench, Policy, load::Operation, table},
+    network::{Network, Spec, layout::write_whole},
+    output::Output,
+    progress, verify,
+};
+use report::Report;
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Directory of the demo's network; a stopped network there is replaced
+    #[arg(long, value_name = "DIR", default_value = crate::network::DEFAULT_DIRECTORY)]
+    pub dir: PathBuf,
+    /// Where the report goes
+    #[arg(long, value_name = "FILE", default_value = "target/demo/report.json")]
+    pub report: PathBuf,
+    /// A Kafka that runs already, instead of one broker of our own
+    #[arg(long, value_name = "HOST:PORT")]
+    pub kafka: Option<String>,
+    /// Fewer patients, shorter loads
+    #[arg(long)]
+    pub short: bool,
+    /// Stop the network at the end
+    #[arg(long)]
+    pub down: bool,
+}
+
+/// How much of everything.
+struct Size {
+    patients: u64,
+    idle_creates: usize,
+    rates: &'static [f64],
+    read_rates: &'static [f64],
+    seconds: f64,
+}
+
+const FULL: Size = Size {
+    patients: 1000,
+    idle_creates: 50,
+    rates: &[100.0, 200.0, 300.0, 400.0, 500.0, 700.0],
+    read_rates: &[100.0, 200.0, 300.0, 400.0, 500.0],
+    seconds: 7.0,
+};
+const SHORT: Size = Size {
+    patients: 200,
+    idle_creates: 20,
+    rates: &[100.0, 700.0],
+    read_rates: &[500.0],
+    seconds: 3.0,
+};
+
+/// A call of a person, not of a load.
+const CALL_WITHIN: Duration = Duration::from_secs(60);
+
+pub async fn run(args: &DemoArgs, output: Output) -> Result<()> {
+    let size = if args.short { SHORT } else { FULL };
+    let bar = progress::spinner("starting");
+    let mut report = Report::new(bar.clone());
+    stop_old(&args.dir, &bar).await?;
+    let network = report
+        .step("network up: four organisations, real Kafka", up(args, &bar))
+        .await;
+    if let Some(network) = &network {
+        steps(network, &size, &mut report).await;
+    }
+    bar.finish_and_clear();
+    write_whole(&args.report, &serde_json::to_vec_pretty(&report)?, false)?;
+    output.show(&report, || text(&report, network.as_ref(), args))?;
+    if let (true, Some(network)) = (args.down, &network) {
+        network.down(&|_| ()).await?;
+    }
+    let failed = report.failed();
+    ensure!(failed == 0, "{failed} of {} steps failed", report.steps.len());
+    Ok(())
+}
+
+/// A network that an earlier demo left up is this demo's to stop.
+async fn stop_old(directory: &Path, bar: &ProgressBar) -> Result<()> {
+    if directory.join("network.json").exists() {
+        bar.set_message("stopping the network of an earlier run");
+        Network::load(directory)?.down(&|_| ()).await?;
+    }
+    Ok(())
+}
+
+async fn up(args: &DemoArgs, bar: &ProgressBar) -> Result<(String, Network)> {
+    let mut spec = Spec::default();
+    spec.kafka.external = args.kafka.clone();
+    // A demo shows processes failing, not power cuts of brokers.
+    spec.allow_unsafe_topics = true;
+    let network = Network::up(&spec, &args.dir, &|line: &str| bar.set_message(line.to_owned())).await?;
+    let count = network.description.processes.len();
+    Ok((
+        format!("{count} processes, {} partitions", network.description.partitions),
+        network,
+    ))
+}
+
+async fn steps(network: &Network, size: &Size, report: &mut Report) {
+    report
+        .step(
+            format!("load {} synthetic patients", size.patients),
+            load(network, size.patients),
+        )
+        .await;
+    report.idle_create_ms_p50 = report
+        .step(
+            "one create at a time on the idle network",
+            walk::idle(network, size.idle_creates),
+        )
+        .await;
+    walk::record(network, report).await;
+    report
+        .step(
+            "kill -9 a peer under load; it comes back",
+            outage::peer_comes_back(network, size.seconds),
+        )
+        .await;
+    outage::three_of_five(network, report).await;
+    report.load = report
+        .step("load table", load_table(network, size))
+        .await
+        .unwrap_or_default();
+    report
+        .step(
+            "verify: the log alone gives the state that every peer reports",
+            verified(network),
+        )
+        .await;
+}
+
+async fn load(network: &Network, count: u64) -> Result<(String, ())> {
+    let mut bench = Bench::new(network, &["all".to_owned()], CALL_WITHIN)?;
+    let (fill, _) = bench.fill(count, 100, Policy::Any).await?;
+    ensure!(
+        fill.row.success == count,
+        "{} of {count} were committed: {:?}",
+        fill.row.success,
+        fill.row.failed_by_word
+    );
+    judge(&fill.row)?;
+    Ok((format!("{:.0} tx/s", fill.row.goodput), ()))
+}
+
+fn judge(row: &table::Row) -> Result<()> {
+    match &row.verdict {
+        Some(verdict) if !verdict.ok() => bail!("the peers' ledgers: {verdict:?}"),
+        Some(_) => Ok(()),
+        None => bail!("the ledgers were not checked"),
+    }
+}
+
+async fn load_table(network: &Network, size: &Size) -> Result<(String, Vec<table::Row>)> {
+    let mut bench = Bench::new(network, &["all".to_owned()], CALL_WITHIN)?;
+    let mut rows = Vec::new();
+    let mut known = (0, 0);
+    for rate in size.rates {
+        let count = (rate * size.seconds) as u64;
+        let first = bench.fresh(count);
+        rows.push(
+            bench
+                .measure(Operation::Create, Policy::Any, *rate, count, first, 0)
+                .await?,
+        );
+        known = (first, count);
+    }
+    for rate in size.read_rates {
+        let count = (rate * size.seconds / 2.0) as u64;
+        rows.push(
+            bench
+                .measure(Operation::Read, Policy::Any, *rate, count, known.0, known.1)
+                .await?,
+        );
+    }
+    for row in &rows {
+        judge(row)?;
+        ensure!(
+            row.success == row.offered,
+            "{} at {}/s: {} of {}",
+            row.operation.word(),
+            row.rate,
+            row.success,
+            row.offered
+        );
+    }
+    let worst = rows.iter().map(|row| row.latency.p99_ms).fold(0.0, f64::max);
+    Ok((format!("0 lost, 0 failed; worst p99 {worst:.0} ms"), rows))
+}
+
+async fn verified(network: &Network) -> Result<(String, ())> {
+    let verified = verify::network(network).await?;
+    verified
+        .compare(network)
+        .await
+        .context("the log and the peers differ")?;
+    Ok((verified.summary(), ()))
+}
+
+fn text(report: &Report, network: Option<&Network>, args: &DemoArgs) -> String {
+    let mut text = report.text();
+    if let (Some(network), false) = (network, args.down) {
+        text.push_str(&walk::next_commands(network, &args.dir));
+    }
+    text
+}

@@ -1,0 +1,56 @@
+//! The command line `medledger`, as a library: the tests found and kill networks through [`network`].
+//!
+//! | module | what |
+//! |---|---|
+//! | [`args`] | the command line itself |
+//! | [`ca`] | organisations' roots and identities |
+//! | [`network`] | whole networks of real processes: founding, starting, killing, looking |
+//! | [`session`], [`wallet`], [`unary`] | a client at its gateway, its signature, its calls |
+//! | [`record`], [`tx`], [`block`], [`contract`], [`verify`] | the commands of those names |
+//! | [`bench`] | measurements, and the check that nothing was lost or doubled |
+//! | [`demo`] | the walk through everything, with processes killed |
+
+pub mod args;
+pub mod bench;
+pub mod block;
+pub mod ca;
+pub mod calls;
+pub mod contract;
+pub mod demo;
+pub mod network;
+pub mod output;
+pub mod patients;
+pub mod progress;
+pub mod record;
+pub mod session;
+pub mod tx;
+pub mod unary;
+pub mod verify;
+pub mod wallet;
+
+use anyhow::Result;
+use args::{Cli, Command};
+use clap::CommandFactory as _;
+
+/// Runs one command to its end.
+pub async fn run(cli: Cli) -> Result<()> {
+    let output = cli.output;
+    match cli.command {
+        Command::Ca(command) => ca::run(&command, output),
+        Command::Network(command) => network::command::run(command, output).await,
+        Command::Record(command) => record::run(command, output).await,
+        Command::Tx(command) => tx::run(command, output).await,
+        Command::Block(command) => block::run(command, output).await,
+        Command::Contract(command) => contract::run(command, output),
+        Command::Verify(args) => verify::run(&args, output).await,
+        Command::Bench(args) => bench::run(&args, output).await,
+        Command::Demo(args) => demo::run(&args, output).await,
+        Command::Completions { shell } => {
+            // Into memory first: the generator panics when its reader has seen enough.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "medledger", &mut script);
+            let script = String::from_utf8(script)?;
+            output::Output::Text.show(&(), || script)
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! `medledger network`: a whole network's processes, for people.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, Subcommand};
+use nix::sys::signal::Signal;
+
+use super::{
+    DEFAULT_DIRECTORY, Network, Spec,
+    layout::Kind,
+    spec::ContractSpec,
+    status::{ProcessStatus, Status},
+};
+use crate::{bench::table::aligned, output::Output, progress};
+
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    /// Found a network and start all its processes; they go on when this command ends
+    Up(Box<UpArgs>),
+    /// Stop all processes; everything they stored stays
+    Down {
+        #[command(flatten)]
+        at: Directory,
+        /// Remove the directory too
+        #[arg(long)]
+        purge: bool,
+    },
+    /// Processes, heights, headers, attestations
+    Status {
+        #[command(flatten)]
+        at: Directory,
+    },
+    /// Start a process that does not run, or all of them, on the data they have
+    Start {
+        #[command(flatten)]
+        at: Directory,
+        /// As `status` shows it; `all` for every one
+        name: String,
+    },
+    /// Send a signal to a process
+    Kill {
+        #[command(flatten)]
+        at: Directory,
+        /// As `status` shows it
+        name: String,
+        /// Number or name; 9 asks nobody
+        #[arg(long, default_value = "9", value_parser = signal)]
+        signal: Signal,
+    },
+    /// Print the default specification, to change and give to `up --spec`
+    Spec,
+}
+
+#[derive(Debug, Args)]
+pub struct Directory {
+    /// Directory of the network
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_DIRECTORY)]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    at: Directory,
+    /// What the network should be (TOML; `network spec` prints the default)
+    #[arg(long, value_name = "FILE")]
+    spec: Option<PathBuf>,
+    /// A Kafka that runs already, instead of brokers of our own
+    #[arg(long, value_name = "HOST:PORT,…")]
+    kafka: Option<String>,
+    /// Accept that the Kafka given by --kafka replicates less than a network in earnest needs
+    #[arg(long, requires = "kafka")]
+    allow_unsafe_topics: bool,
+    /// Brokers of our own: 1 or 3
+    #[arg(long, value_name = "N")]
+    brokers: Option<u32>,
+    /// Data partitions
+    #[arg(long, value_name = "N")]
+    partitions: Option<u32>,
+    /// The channel's endorsement policy (default: a peer of any organisation)
+    #[arg(long, value_name = "POLICY")]
+    endorsement_policy: Option<String>,
+    /// Policy of a contract or of one of its functions; may be repeated
+    #[arg(long, value_name = "CONTRACT[.FUNCTION]=POLICY")]
+    policy: Vec<String>,
+    /// Also deploy the hostile contract that shows what a worker survives
+    #[arg(long)]
+    misbehave: bool,
+    /// First of a run of ports (default: free ones are looked for)
+    #[arg(long, value_name = "PORT")]
+    base_port: Option<u16>,
+}
+
+/// `9`, `KILL` or `SIGKILL`.
+fn signal(text: &str) -> Result<Signal, String> {
+    let wrong = || format!("{text} is no signal");
+    if let Ok(number) = text.parse::<i32>() {
+        return Signal::try_from(number).map_err(|_| wrong());
+    }
+    let name = text.to_ascii_uppercase();
+    let name = if name.starts_with("SIG") {
+        name
+    } else {
+        format!("SIG{name}")
+    };
+    name.parse().map_err(|_| wrong())
+}
+
+impl UpArgs {
+    fn spec(&self) -> Result<Spec> {
+        let mut spec = match &self.spec {
+            Some(file) => Spec::from_toml(&fs::read_to_string(file).with_context(|| file.display().to_string())?)?,
+            None => Spec::default(),
+        };
+        if let Some(kafka) = &self.kafka {
+            spec.kafka.external = Some(kafka.clone());
+        }
+        spec.allow_unsafe_topics |= self.allow_unsafe_topics;
+        spec.kafka.brokers = self.brokers.unwrap_or(spec.kafka.brokers);
+        spec.partitions = self.partitions.unwrap_or(spec.partitions);
+        spec.base_port = self.base_port.or(spec.base_port);
+        if let Some(policy) = &self.endorsement_policy {
+            spec.endorsement_policy = policy.clone();
+        }
+        if self.misbehave {
+            spec.contracts.push(ContractSpec::misbehave());
+        }
+        for policy in &self.policy {
+            let (of, policy) = policy
+                .split_once('=')
+                .context("--policy: must be CONTRACT[.FUNCTION]=POLICY")?;
+            spec.set_policy(of, policy).context("--policy")?;
+        }
+        spec.check()?;
+        Ok(spec)
+    }
+}
+
+pub async fn run(command: NetworkCommand, output: Output) -> Result<()> {
+    match command {
+        NetworkCommand::Up(args) => up(&args, output).await,
+        NetworkCommand::Down { at, purge } => down(&at, purge, output).await,
+        NetworkCommand::Status { at } => {
+            let status = Network::load(&at.dir)?.status().await;
+            output.show(&status, || text(&status))
+        }
+        NetworkCommand::Start { at, name } => {
+            let bar = progress::spinner(&format!("starting {name}"));
+            let mut network = Network::load(&at.dir)?;
+            match name.as_str() {
+                "all" => {
+                    network
+                        .start_all(&|line: &str| bar.set_message(line.to_owned()))
+                        .await?
+                }
+                name => network.start(name).await?,
+            }
+            bar.finish_and_clear();
+            output.show(&serde_json::json!({"started": name}), || format!("{name} is ready\n"))
+        }
+        NetworkCommand::Kill { at, name, signal } => {
+            Network::load(&at.dir)?.kill(&name, signal).await?;
+            output.show(&serde_json::json!({"killed": name}), || format!("{signal} to {name}\n"))
+        }
+        NetworkCommand::Spec => {
+            let spec = Spec::default();
+            let text = toml::to_string(&spec)?;
+            output.show(&spec, || text)
+        }
+    }
+}
+
+async fn up(args: &UpArgs, output: Output) -> Result<()> {
+    let spec = args.spec()?;
+    let bar = progress::spinner("planning the network");
+    let network = Network::up(&spec, &args.at.dir, &|line: &str| bar.set_message(line.to_owned())).await;
+    bar.finish_and_clear();
+    let network = network?;
+    let status = network.status().await;
+    output.show(&network.description, || {
+        format!(
+            "{}\nThe network runs; it is described in {}\n`medledger network status` shows it, `medledger network down` stops it.\n",
+            text(&status),
+            network.layout.description().display()
+        )
+    })
+}
+
+async fn down(at: &Directory, purge: bool, output: Output) -> Result<()> {
+    let network = Network::load(&at.dir)?;
+    let bar = progress::spinner("stopping");
+    network.down(&|line: &str| bar.set_message(line.to_owned())).await?;
+    bar.finish_and_clear();
+    let left = network
+        .description
+        .processes
+        .iter()
+        .filter(|p| network.running(&p.name).is_some())
+        .count();
+    ensure!(left == 0, "{left} processes still live");
+    if purge {
+        let root = network.layout.root();
+        fs::remove_dir_all(root).with_context(|| root.display().to_string())?;
+    }
+    output.show(&serde_json::json!({"stopped": network.layout.root()}), || {
+        let kept = if purge { "removed" } else { "kept" };
+        format!(
+            "all processes have ended; {} is {kept}\n",
+            network.layout.root().display()
+        )
+    })
+}
+
+fn text(status: &Status) -> String {
+    let mut lines = vec![
+        ["process", "state", "pid", "MB", "address", "health"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    for process in &status.processes {
+        lines.push(vec![
+            process.name.clone(),
+            state(process).to_owned(),
+            process.pid.map_or("-".to_owned(), |pid| pid.to_string()),
+            (process.rss_bytes / 1_000_000).to_string(),
+            process.listen.clone(),
+            process.health.clone(),
+        ]);
+    }
+    let mut text = format!("channel {}\n\n{}", status.channel, aligned(&lines));
+    let mut chains = vec![
+        ["peer", "partition", "blocks", "attested", "header", "state"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    for process in status.processes.iter().filter(|process| process.kind == Kind::Peer) {
+        for chain in &process.chains {
+            let short = |hex: &str| hex.get(..12).unwrap_or(hex).to_owned();
+            let mut line = vec![
+                process.name.clone(),
+                chain.partition.clone(),
+                chain.blocks.to_string(),
+                chain.attested_blocks.to_string(),
+                short(&chain.header),
+                short(&chain.state_digest),
+            ];
+            if !chain.stopped.is_empty() {
+                line.push(format!("stopped: {}", chain.stopped));
+            }
+            chains.push(line);
+        }
+    }
+    text.push_str(&format!("\n{}", aligned(&chains)));
+    for process in &status.processes {
+        if process.log_reachable == Some(false) {
+            text.push_str(&format!("{}: Kafka cannot be reached\n", process.name));
+        }
+        if !process.peers_away.is_empty() {
+            text.push_str(&format!("{} misses {}\n", process.name, process.peers_away.join(", ")));
+        }
+        if let Some(error) = &process.error {
+            text.push_str(&format!("{}: {error}\n", process.name));
+        }
+    }
+    text
+}
+
+fn state(process: &ProcessStatus) -> &'static str {
+    match (process.pid, process.ready) {
+        (None, _) => "down",
+        (Some(_), true) => "ready",
+        (Some(_), false) => "not ready",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_by_number_and_name() {
+        for text in ["9", "KILL", "sigkill"] {
+            assert_eq!(signal(text), Ok(Signal::SIGKILL), "{text}");
+        }
+        assert!(signal("99").is_err() && signal("GO").is_err());
+    }
+}

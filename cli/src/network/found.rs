@@ -1,0 +1,156 @@
+//! Founding: authorities and identities, secret, components, genesis, settings, guards.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::{Context as _, Result, ensure};
+use peer::attester::guard::{Guard, Owner};
+use protocol::{Digest, genesis::Channel, keys::ChannelSecret};
+use rand::RngCore as _;
+use service::Identity;
+
+use super::{
+    Say, configs,
+    genesis::{self, Founder},
+    layout::{ContractEntry, Description, IdentityEntry, Kind, Layout, write_whole},
+    plan::{self, ADMIN, ATTESTER},
+    spec::{OrganisationSpec, Spec},
+};
+use crate::{
+    ca::{Authority, KeyAlgorithm, ROOT_DAYS, Request, Which},
+    contract,
+};
+
+/// Writes everything that the processes need; `network.json` comes last.
+pub fn found(spec: &Spec, layout: &Layout, say: Say<'_>) -> Result<(Description, Channel)> {
+    let mut description = plan::describe(spec)?;
+    fs::create_dir_all(layout.crls()).with_context(|| layout.crls().display().to_string())?;
+    say("issuing certificates");
+    for organisation in &spec.organisations {
+        issue(organisation, &description.identities, layout)?;
+    }
+    say("packaging contracts");
+    let modules = components(spec, layout)?;
+    say("signing the genesis");
+    let mut secret = [0; 32];
+    rand::rng().fill_bytes(&mut secret);
+    write_whole(&layout.secret(), &secret, true)?;
+    let founders = spec
+        .organisations
+        .iter()
+        .map(|organisation| founder(&organisation.msp_id, layout));
+    let founders = founders.collect::<Result<Vec<_>>>()?;
+    let (bytes, channel) = genesis::build(spec, &founders, &modules, &ChannelSecret::new(&secret))?;
+    write_whole(&layout.genesis(), &bytes, false)?;
+    description.channel_id = hex::encode(channel.id);
+    description.contracts = contracts(&channel);
+    settings(&description, layout)?;
+    guards(&description, &channel, layout)?;
+    layout.write(&description)?;
+    Ok((description, channel))
+}
+
+/// Founding makes everything anew, so it wants nothing to be there.
+pub fn check_empty(layout: &Layout) -> Result<()> {
+    let files = fs::read_dir(layout.root()).map_or(0, Iterator::count);
+    ensure!(
+        files == 0,
+        "{} holds something that is no network",
+        layout.root().display()
+    );
+    Ok(())
+}
+
+/// An authority of its own for the organisation, and all its identities.
+fn issue(organisation: &OrganisationSpec, identities: &[IdentityEntry], layout: &Layout) -> Result<()> {
+    let msp_id = &organisation.msp_id;
+    let authority = Authority::create(&layout.authority(msp_id), msp_id, KeyAlgorithm::P256, ROOT_DAYS)?;
+    let root = fs::read(authority.directory().join("root.pem")).context("the root that was just made")?;
+    write_whole(&layout.root_certificate(msp_id), &root, false)?;
+    for identity in identities.iter().filter(|identity| identity.organisation == *msp_id) {
+        let role = identity.role.parse().with_context(|| identity.name.clone())?;
+        let mut request = Request::new(role, &identity.name).on_localhost();
+        request.attributes = identity.attributes.clone();
+        authority.issue(&request)?.write(&layout.join(&identity.directory))?;
+    }
+    for client in organisation.clients.iter().filter(|client| client.revoked) {
+        authority.revoke(&Which::Name(client.name.clone()))?;
+    }
+    Ok(())
+}
+
+/// Packages every contract once; the digest of each by the contract's name.
+fn components(spec: &Spec, layout: &Layout) -> Result<BTreeMap<String, Digest>> {
+    let mut packaged = BTreeMap::new();
+    let mut digests = BTreeMap::new();
+    for contract in &spec.contracts {
+        let digest = match packaged.get(&contract.wasm) {
+            Some(digest) => *digest,
+            None => {
+                let (component, digest) =
+                    contract::component(&contract.wasm).with_context(|| format!("contract {}", contract.name))?;
+                write_whole(&layout.module(&hex::encode(digest)), &component, false)?;
+                packaged.insert(contract.wasm.clone(), digest);
+                digest
+            }
+        };
+        digests.insert(contract.name.clone(), digest);
+    }
+    Ok(digests)
+}
+
+fn founder(msp_id: &str, layout: &Layout) -> Result<Founder> {
+    let authority = Authority::open(&layout.authority(msp_id))?;
+    let identity = |name| Identity::load(&layout.join(Layout::identity(msp_id, name)));
+    let (admin, attester) = (identity(ADMIN)?, identity(ATTESTER)?);
+    Ok(Founder {
+        msp_id: msp_id.to_owned(),
+        root: authority.root().der().to_vec(),
+        revoked: authority.revoked_serials()?,
+        attester: attester.certificate_der().to_vec(),
+        admin: admin.certificate_der().to_vec(),
+        admin_key: admin.signing_key,
+    })
+}
+
+fn contracts(channel: &Channel) -> Vec<ContractEntry> {
+    let contracts = channel.config.contracts.iter();
+    contracts
+        .map(|contract| ContractEntry {
+            name: contract.name.clone(),
+            digest: hex::encode(&contract.digest),
+            policy: if contract.policy.is_empty() {
+                channel.config.endorsement_policy.clone()
+            } else {
+                contract.policy.clone()
+            },
+        })
+        .collect()
+}
+
+fn settings(description: &Description, layout: &Layout) -> Result<()> {
+    for process in description
+        .processes
+        .iter()
+        .filter(|process| process.kind != Kind::Broker)
+    {
+        let text = toml::to_string(&configs::settings(process, description))?;
+        write_whole(&layout.join(process.config()), text.as_bytes(), false)?;
+    }
+    Ok(())
+}
+
+/// Made once, together with the attesters' keys.
+fn guards(description: &Description, channel: &Channel, layout: &Layout) -> Result<()> {
+    for process in description.processes.iter().filter(|process| process.attester) {
+        let attester = channel
+            .attester(&process.organisation)
+            .context("the genesis names no attester")?;
+        let owner = Owner {
+            channel: channel.id,
+            attester: attester.hash,
+            partitions: channel.partitions(),
+        };
+        Guard::init(&layout.join(process.directory()).join("guard"), owner)?;
+    }
+    Ok(())
+}

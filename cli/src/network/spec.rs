@@ -1,0 +1,324 @@
+//! What a network should be: organisations, orderers, contracts, policies, Kafka.
+//!
+//! [`Spec::default`] is the network of the demo: two hospitals, a relief organisation and a ministry,
+//! five peers, two orderers, a worker per organisation, one broker. A file (TOML) or flags change parts.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use protocol::{
+    identity::is_msp_id,
+    limits::{HEIGHTS_IN_TIME_MAX, SNAPSHOT_AGE_MAX},
+};
+use serde::{Deserialize, Serialize};
+
+/// The contract of which most commands speak.
+pub const RECORDS: &str = "medical-records";
+/// The same component under `OutOf(2, …)`: what the measurements call 2-of-4.
+pub const RECORDS_2_OF: &str = "medical-records-2of4";
+/// The same component under `AND(…)` of everybody.
+pub const RECORDS_ALL: &str = "medical-records-all";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Spec {
+    pub channel: String,
+    pub partitions: u32,
+    /// Empty: one peer of any organisation.
+    pub endorsement_policy: String,
+    /// Empty: more than half of the organisations' admins.
+    pub admin_policy: String,
+    pub organisations: Vec<OrganisationSpec>,
+    /// The organisation of each orderer.
+    pub orderers: Vec<String>,
+    pub contracts: Vec<ContractSpec>,
+    pub kafka: KafkaSpec,
+    /// Accept topics that are replicated weakly; own brokers below three always do.
+    pub allow_unsafe_topics: bool,
+    pub flush_every_record: bool,
+    pub heights_in_time_max: u64,
+    pub snapshot_age_max: u64,
+    /// First of a run of ports; absent: a free run is looked for.
+    pub base_port: Option<u16>,
+    /// `RUST_LOG` of all processes.
+    pub log: String,
+    /// Laid over the settings of every process of a kind.
+    pub orderer: toml::Table,
+    pub peer: toml::Table,
+    pub worker: toml::Table,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganisationSpec {
+    pub msp_id: String,
+    /// The first is the organisation's attester.
+    #[serde(default = "one")]
+    pub peers: u32,
+    #[serde(default = "one")]
+    pub workers: u32,
+    #[serde(default)]
+    pub clients: Vec<ClientSpec>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientSpec {
+    pub name: String,
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// Revoked by its organisation before the founding, so that the genesis says so.
+    #[serde(default)]
+    pub revoked: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContractSpec {
+    pub name: String,
+    /// A core module or a component; a bare name is looked for among the built contracts.
+    pub wasm: PathBuf,
+    /// Empty: the channel's default.
+    #[serde(default)]
+    pub policy: String,
+    #[serde(default)]
+    pub functions: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KafkaSpec {
+    /// A Kafka that runs already, `host:port,…`; absent: brokers of our own from the jars.
+    pub external: Option<String>,
+    /// 1 or 3.
+    pub brokers: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+impl Default for KafkaSpec {
+    fn default() -> Self {
+        KafkaSpec {
+            external: None,
+            brokers: 1,
+        }
+    }
+}
+
+impl Default for Spec {
+    fn default() -> Self {
+        let organisations = vec![
+            OrganisationSpec::hospital("HospitalA", 2),
+            OrganisationSpec::hospital("HospitalB", 1),
+            OrganisationSpec::hospital("MinistryOfHealth", 1),
+            OrganisationSpec::hospital("ReliefOrg", 1),
+        ];
+        let names: Vec<String> = organisations.iter().map(|o| o.msp_id.clone()).collect();
+        Spec {
+            channel: "medical".into(),
+            partitions: 2,
+            endorsement_policy: String::new(),
+            admin_policy: String::new(),
+            contracts: ContractSpec::records(&names),
+            organisations,
+            orderers: vec!["MinistryOfHealth".into(), "ReliefOrg".into()],
+            kafka: KafkaSpec::default(),
+            allow_unsafe_topics: false,
+            flush_every_record: false,
+            heights_in_time_max: HEIGHTS_IN_TIME_MAX,
+            snapshot_age_max: SNAPSHOT_AGE_MAX,
+            base_port: None,
+            log: "info".into(),
+            orderer: toml::Table::new(),
+            peer: toml::Table::new(),
+            worker: toml::Table::new(),
+        }
+    }
+}
+
+impl OrganisationSpec {
+    /// With a physician, a nurse and a registrar.
+    pub fn hospital(msp_id: &str, peers: u32) -> Self {
+        let client = |role: &str| ClientSpec {
+            name: role.to_owned(),
+            attributes: BTreeMap::from([
+                ("facility".to_owned(), format!("{msp_id}-1")),
+                ("practitioner_role".to_owned(), role.to_owned()),
+            ]),
+            revoked: false,
+        };
+        let clients = ["physician", "nurse", "registrar"].map(client).to_vec();
+        OrganisationSpec {
+            msp_id: msp_id.to_owned(),
+            peers,
+            workers: 1,
+            clients,
+        }
+    }
+}
+
+impl ContractSpec {
+    /// Medical records three times: any organisation, any two, all.
+    pub fn records(organisations: &[String]) -> Vec<Self> {
+        let contract = |name: &str, policy: String| ContractSpec {
+            name: name.to_owned(),
+            wasm: "medical-records.wasm".into(),
+            policy,
+            functions: BTreeMap::new(),
+        };
+        vec![
+            contract(RECORDS, String::new()),
+            contract(RECORDS_2_OF, out_of(2.min(organisations.len()), organisations, "peer")),
+            contract(RECORDS_ALL, out_of(organisations.len(), organisations, "peer")),
+        ]
+    }
+
+    /// The hostile contract that shows what a worker survives.
+    pub fn misbehave() -> Self {
+        ContractSpec {
+            name: "misbehave".into(),
+            wasm: "misbehave.wasm".into(),
+            policy: String::new(),
+            functions: BTreeMap::new(),
+        }
+    }
+}
+
+/// `count` of the organisations, each by an identity of `role`, in the policy language.
+pub fn out_of(count: usize, organisations: &[String], role: &str) -> String {
+    let leaves: Vec<String> = organisations.iter().map(|name| format!("'{name}.{role}'")).collect();
+    let leaves = leaves.join(", ");
+    match count {
+        1 => format!("OR({leaves})"),
+        n if n == organisations.len() => format!("AND({leaves})"),
+        n => format!("OutOf({n}, {leaves})"),
+    }
+}
+
+impl Spec {
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let spec: Spec = toml::from_str(text).context("the specification of the network")?;
+        spec.check()?;
+        Ok(spec)
+    }
+
+    pub fn organisation_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.organisations.iter().map(|o| o.msp_id.clone()).collect();
+        names.sort();
+        names
+    }
+
+    pub fn endorsement_policy(&self) -> String {
+        match self.endorsement_policy.as_str() {
+            "" => out_of(1, &self.organisation_names(), "peer"),
+            policy => policy.to_owned(),
+        }
+    }
+
+    pub fn admin_policy(&self) -> String {
+        let names = self.organisation_names();
+        match self.admin_policy.as_str() {
+            "" => out_of(names.len() / 2 + 1, &names, "admin"),
+            policy => policy.to_owned(),
+        }
+    }
+
+    /// Sets a contract's policy, or one of its functions' (`contract` or `contract.function`).
+    pub fn set_policy(&mut self, of: &str, policy: &str) -> Result<()> {
+        let (name, function) = match of.split_once('.') {
+            Some((name, function)) => (name, Some(function)),
+            None => (of, None),
+        };
+        let contract = self.contracts.iter_mut().find(|contract| contract.name == name);
+        let contract = contract.with_context(|| format!("no contract is called {name}"))?;
+        match function {
+            Some(function) => drop(contract.functions.insert(function.to_owned(), policy.to_owned())),
+            None => contract.policy = policy.to_owned(),
+        }
+        Ok(())
+    }
+
+    /// What would only fail later and less clearly. Policies and sizes are the genesis' to check.
+    pub fn check(&self) -> Result<()> {
+        let names = self.organisation_names();
+        ensure!(!names.is_empty(), "organisations: at least one");
+        ensure!(
+            names.windows(2).all(|pair| pair[0] != pair[1]),
+            "organisations: each msp_id once"
+        );
+        for organisation in &self.organisations {
+            ensure!(
+                is_msp_id(&organisation.msp_id),
+                "organisations.msp_id: [A-Za-z0-9][A-Za-z0-9.-]{{0,63}}"
+            );
+            ensure!(
+                organisation.peers >= 1,
+                "organisations.{}.peers: at least 1",
+                organisation.msp_id
+            );
+            ensure!(
+                organisation.workers >= 1,
+                "organisations.{}.workers: at least 1",
+                organisation.msp_id
+            );
+        }
+        ensure!(!self.orderers.is_empty(), "orderers: at least one");
+        for orderer in &self.orderers {
+            if !names.contains(orderer) {
+                bail!("orderers: {orderer} is no organisation of this network");
+            }
+        }
+        ensure!(!self.contracts.is_empty(), "contracts: at least one");
+        ensure!(matches!(self.kafka.brokers, 1 | 3), "kafka.brokers: 1 or 3");
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_written_in_the_policy_language() {
+        let names = ["A", "B", "C"].map(String::from).to_vec();
+        assert_eq!(out_of(1, &names, "peer"), "OR('A.peer', 'B.peer', 'C.peer')");
+        assert_eq!(out_of(2, &names, "peer"), "OutOf(2, 'A.peer', 'B.peer', 'C.peer')");
+        assert_eq!(out_of(3, &names, "admin"), "AND('A.admin', 'B.admin', 'C.admin')");
+    }
+
+    #[test]
+    fn the_default_is_a_legal_network_and_survives_toml() {
+        let spec = Spec::default();
+        spec.check().expect("legal");
+        let text = toml::to_string(&spec).expect("toml");
+        assert_eq!(Spec::from_toml(&text).expect("back"), spec);
+    }
+
+    #[test]
+    fn parts_can_be_changed() {
+        let mut spec = Spec::from_toml("partitions = 4\n[kafka]\nbrokers = 3").expect("legal");
+        assert_eq!(
+            (spec.partitions, spec.kafka.brokers, spec.organisations.len()),
+            (4, 3, 4)
+        );
+        spec.set_policy("medical-records.deleteMedicalRecord", "AND('HospitalA.peer')")
+            .expect("known");
+        assert_eq!(spec.contracts[0].functions.len(), 1);
+        assert!(spec.set_policy("unknown", "").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (text, says) in [
+            ("orderers = ['Nobody']", "no organisation"),
+            ("[kafka]\nbrokers = 2", "1 or 3"),
+            ("colour = 'red'", "colour"),
+            ("[[organisations]]\nmsp_id = 'A'\npeers = 0", "at least 1"),
+        ] {
+            let error = format!("{:#}", Spec::from_toml(text).expect_err(text));
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}
