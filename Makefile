@@ -1,0 +1,54 @@
+# `make demo` and `make test` are all a newcomer needs; the rest is what they are made of.
+# Build caches live outside the checkout, so that a fresh clone builds quickly the second time.
+SHELL := /bin/bash
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/medledger-target
+BIN := $(CARGO_TARGET_DIR)/release
+
+.PHONY: help demo demo-short down test build programs contracts prepare lint deny bench simulate chaos-hour clean
+
+help: ## what can be made
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## four organisations over a real Kafka, with processes killed under them; stays up
+	$(BIN)/medledger demo
+
+demo-short: build ## the same with short loads, then stopped: what CI runs
+	$(BIN)/medledger demo --short --down
+
+down: build ## stops the network that `make demo` left up
+	$(BIN)/medledger network down
+
+# Always the whole workspace: a part of it would be built with other features, and everything twice.
+test: build ## unit, property, simulation, and network tests on real Kafka
+	cargo test --release --workspace
+
+build: programs contracts ## all programs and contracts
+
+programs: prepare
+	cargo build --release --workspace --bins
+
+contracts: prepare
+	chaincode/build.sh
+
+prepare: ## installs what is missing: packages, toolchain, wasm target
+	@tools/prepare
+
+lint: prepare ## formatting and clippy, warnings denied
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+
+deny: ## licences, sources and bans of the dependencies
+	@command -v cargo-deny >/dev/null || { echo 'installing cargo-deny (some minutes, once)'; cargo install --locked --quiet cargo-deny; }
+	cargo deny check bans licenses sources
+
+bench: build ## the load table, beside the reference system's
+	$(BIN)/medledger bench
+
+simulate: build ## the seeded simulation, SEEDS=500 of them
+	SEEDS=$${SEEDS:-500} cargo test --release --workspace --test simulation -- --nocapture
+
+chaos-hour: build ## kill -9 of every process in turn under load for CHAOS_SECONDS (an hour), then the full check
+	MEDLEDGER_CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} cargo test --release --workspace --test network_kills -- --nocapture
+
+clean: ## removes networks and reports, keeps the build cache
+	rm -rf target
