@@ -47,8 +47,9 @@ bench: build ## the load table, beside the reference system's
 simulate: build ## the seeded simulation, SEEDS=500 of them
 	SEEDS=$${SEEDS:-500} cargo test --release --workspace --test simulation -- --nocapture
 
-chaos-hour: build ## kill -9 of every process in turn under load for CHAOS_SECONDS (an hour), then the full check
-	MEDLEDGER_CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} cargo test --release --workspace --test network_kills -- --nocapture
+chaos-hour: build ## loops of kill -9 over every process under load for CHAOS_SECONDS (an hour), then the full check
+	MEDLEDGER_CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} MEDLEDGER_CHAOS_SEED=$${SEED:-1} \
+		cargo test --release --workspace --test network_chaos -- --nocapture
 
 clean: ## removes networks and reports, keeps the build cache
 	rm -rf target

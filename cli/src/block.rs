@@ -3,9 +3,8 @@
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use serde_json::json;
-use service::{Problem, rpc};
 
-use crate::{args::At, network::status::partition_name, output::Output};
+use crate::{args::At, network::status::partition_name, output::Output, unary};
 
 #[derive(Debug, Subcommand)]
 pub enum BlockCommand {

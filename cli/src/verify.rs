@@ -8,13 +8,12 @@ use indicatif::ProgressBar;
 use ledger_log::kafka::{KafkaLog, KafkaSettings};
 use peer::VerifiedChain;
 use serde::Serialize;
-use service::{Problem, rpc};
 
 use crate::{
     bench::{check, table::aligned},
     network::{self, Network, layout::Process, plan::ADMIN, status::partition_name},
     output::Output,
-    progress,
+    progress, unary,
 };
 
 #[derive(Clone, Debug, clap::Args)]

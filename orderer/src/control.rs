@@ -9,10 +9,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use ledger_log::{Log, ReadError, TopicError};
+use ledger_log::{Log, ReadError, TopicError, topics::Topics};
 use prost::Message;
 use protocol::{
-    Digest,
+    CONTROL, Digest,
     canonical::{self, NotCanonical},
     control::{Content, ControlChain, Genesis},
     genesis::{Channel, ConfigError},
@@ -21,8 +21,6 @@ use protocol::{
 };
 use service::health::Check;
 use tokio::time::{Instant, sleep};
-
-use ledger_log::topics::Topics;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);

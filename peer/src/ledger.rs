@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use ledger_log::{Log, ReadError, Reader};
+use ledger_log::{Log, ReadError, Reader, topics::Topics};
 use protocol::{CONTROL, Digest, code::Code, header::Header, keys::ChannelSecret, ledger, transaction::Checker};
 use service::rpc;
 use tokio::time::Instant;

@@ -5,7 +5,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use ledger_log::{Log, ReadError, Record};
+use ledger_log::{Log, ReadError, Record, topics::Topics};
 use protocol::{
     CONTROL, Digest,
     code::Code,

@@ -23,6 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ledger_log::topics::Topics;
 use ledger_log::{
     Log, TopicPartition,
     kafka::{KafkaLog, KafkaSettings},
@@ -38,7 +39,6 @@ use medledger_cli::{
     session::Session,
 };
 use nix::sys::signal::Signal;
-use ledger_log::topics::Topics;
 use protocol::CONTROL;
 use serde_json::Value;
 use service::rpc::{self, gateway_client::GatewayClient};

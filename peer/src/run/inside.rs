@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use ledger_log::Log;
+use ledger_log::{Log, topics::Topics};
 use protocol::{
     genesis::{Channel, ConfigError},
     keys::ChannelSecret,

@@ -65,9 +65,16 @@ struct Shared {
     next: AtomicU64,
     /// Acknowledged, by gateway.
     done: BTreeMap<String, watch::Sender<u64>>,
+    gap: Mutex<Gap>,
     within: Duration,
     contract: &'static str,
     pause: Duration,
+}
+
+/// How long nothing at all was acknowledged, at most.
+struct Gap {
+    last: Instant,
+    longest: Duration,
 }
 
 /// What to offer.
@@ -104,6 +111,7 @@ impl Load {
                 .iter()
                 .map(|peer| (peer.clone(), watch::Sender::new(0)))
                 .collect(),
+            gap: Mutex::new(Gap::from_now()),
             within: offer.within,
             contract: RECORDS,
             pause: offer.pause,
@@ -151,6 +159,13 @@ impl Load {
         self.shared.done.values().map(|done| *done.borrow()).sum()
     }
 
+    /// The longest time without any acknowledgement since this was asked last.
+    pub fn take_longest_gap(&self) -> Duration {
+        let mut gap = self.shared.gap.lock();
+        gap.acknowledged();
+        std::mem::replace(&mut *gap, Gap::from_now()).longest
+    }
+
     pub fn words(&self) -> String {
         let book = self.shared.book.lock();
         format!(
@@ -168,6 +183,20 @@ impl Load {
         self.tasks.wait(within).await.expect("every call ends by its deadline");
         self.clients.iter().for_each(|client| client.session.close());
         std::mem::take(&mut *self.shared.book.lock())
+    }
+}
+
+impl Gap {
+    fn from_now() -> Gap {
+        Gap {
+            last: Instant::now(),
+            longest: Duration::ZERO,
+        }
+    }
+
+    fn acknowledged(&mut self) {
+        self.longest = self.longest.max(self.last.elapsed());
+        self.last = Instant::now();
     }
 }
 
@@ -204,6 +233,7 @@ impl Shared {
                     receipt: done.receipt,
                 });
                 drop(book);
+                self.gap.lock().acknowledged();
                 if let Some(count) = self.done.get(gateway) {
                     count.send_modify(|count| *count += 1);
                 }
