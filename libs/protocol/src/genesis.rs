@@ -13,12 +13,12 @@ use crate::{
     identity::{Certificate, IdentityError, Members, Role},
     keys::is_contract_name,
     ledger::{Config, Genesis, GenesisBody, Module, Organisation, Signature},
-    limits::{HEIGHTS_IN_TIME_MAX, MODULE_BYTES_MAX, ORGANISATIONS_MAX, PARTITIONS_MAX},
+    limits::{ADMIN_SIGNATURES_MAX, HEIGHTS_IN_TIME_MAX, MODULE_BYTES_MAX, ORGANISATIONS_MAX, PARTITIONS_MAX},
     policy::{Policy, PolicyError, Principal},
     signature::{Purpose, Verifier},
 };
 
-/// The validation rules this build knows. A config that names others stops a peer, clearly.
+/// The validation rules this build knows. A genesis that names others is refused, clearly.
 pub const RULES_VERSION: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
@@ -201,14 +201,17 @@ impl Channel {
         signatures: &[Signature],
     ) -> Result<(), ConfigError> {
         let refuse = |why: String| Err(ConfigError::Signatures(why));
+        // Before anything is hashed: what follows is work for everyone, whoever sent it.
+        if certificates.len().max(signatures.len()) > ADMIN_SIGNATURES_MAX {
+            return refuse(format!("are over {ADMIN_SIGNATURES_MAX}"));
+        }
+        let mut by_hash: BTreeMap<Digest, &[u8]> = certificates.iter().map(|der| (sha256(der), &der[..])).collect();
         let verifier = Verifier::new(1);
         let mut principals = Vec::new();
         for (i, signature) in signatures.iter().enumerate() {
-            let Some(der) = certificates
-                .iter()
-                .find(|der| sha256(der)[..] == signature.certificate[..])
-            else {
-                return refuse(format!("[{i}]: its certificate is missing"));
+            // Taken out, so that each signs once.
+            let Some(der) = crate::hash::digest(&signature.certificate).and_then(|hash| by_hash.remove(&hash)) else {
+                return refuse(format!("[{i}]: its certificate is missing, or has signed already"));
             };
             let certificate = match Certificate::parse(der) {
                 Ok(certificate) => certificate,

@@ -73,6 +73,11 @@ pub const EVENT_TYPE_BYTES_MAX: usize = 64;
 pub const EVENT_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 const _: () = assert!(VALUE_BYTES_MAX < TRANSACTION_BYTES_MAX);
 
+/// Admins' signatures, and their certificates, that one genesis, config or module brings along: anyone who may write
+/// to the control topic can send them, and everyone judges them at every start.
+pub const ADMIN_SIGNATURES_MAX: usize = 128;
+const _: () = assert!(ORGANISATIONS_MAX < ADMIN_SIGNATURES_MAX);
+
 pub const POLICY_BYTES_MAX: usize = 4 * 1024;
 pub const ORGANISATIONS_MAX: usize = 100;
 pub const PARTITIONS_MAX: u32 = 1024;

@@ -43,7 +43,18 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    fn tag(self) -> &'static [u8] {
+    pub const ALL: [Purpose; 7] = [
+        Purpose::Proposal,
+        Purpose::Endorsement,
+        Purpose::Block,
+        Purpose::Receipt,
+        Purpose::Attestation,
+        Purpose::Config,
+        Purpose::Module,
+    ];
+
+    /// In every signed payload, so that a signature for one purpose is none for another.
+    pub fn tag(self) -> &'static [u8] {
         match self {
             Purpose::Proposal => b"medledger/proposal/1",
             Purpose::Endorsement => b"medledger/endorsement/1",

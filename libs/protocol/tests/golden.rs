@@ -108,6 +108,119 @@ fn a_signature() {
         .unwrap();
 }
 
+/// A sample of each row of the table in `docs/formats.md`: H(content), and H(its signature message).
+#[test]
+fn what_each_signature_covers() {
+    let version = ledger::Version {
+        epoch: 0,
+        height: 7,
+        index: 8,
+    };
+    let read = ledger::Read {
+        key: b"a".to_vec(),
+        version: Some(version),
+    };
+    let result = ledger::Result {
+        tx_id: vec![1; 32],
+        contract_digest: vec![2; 32],
+        snapshot_height: 9,
+        snapshot_header: vec![3; 32],
+        reads: vec![read.clone()],
+        ranges: vec![ledger::RangeRead {
+            start: b"a".to_vec(),
+            end: b"b".to_vec(),
+            entries: vec![read],
+        }],
+        writes: vec![ledger::Write {
+            key: b"a".to_vec(),
+            delete: false,
+            value: b"v".to_vec(),
+        }],
+        policies: vec![ledger::KeyPolicy {
+            key: b"a".to_vec(),
+            policy: "OR('A.peer')".into(),
+        }],
+        response_digest: vec![4; 32],
+        events: vec![ledger::Event {
+            r#type: "t".into(),
+            payload: b"p".to_vec(),
+        }],
+    };
+    let block = ledger::Block {
+        channel: vec![1; 32],
+        epoch: 0,
+        partition: 2,
+        marker: Some(ledger::Marker {
+            sequence: 0,
+            control_height: 3,
+            control_header: vec![4; 32],
+            attestations: vec![],
+        }),
+        ..Default::default()
+    };
+    let receipt = ledger::ReceiptContent {
+        channel: vec![1; 32],
+        epoch: 0,
+        partition: 2,
+        height: 3,
+        index: 4,
+        tx_id: vec![5; 32],
+        record_hash: vec![6; 32],
+    };
+    let attestation = ledger::AttestationContent {
+        channel: vec![1; 32],
+        epoch: 0,
+        partition: 2,
+        height: 3,
+        header: vec![4; 32],
+    };
+    let config = ledger::Config {
+        sequence: 1,
+        previous: vec![1; 32],
+        channel_name: "c".into(),
+        rules_version: 1,
+        partitions: 2,
+        secret_hash: vec![2; 32],
+        heights_in_time_max: 3,
+        snapshot_age_max: 4,
+        organisations: vec![ledger::Organisation {
+            msp_id: "A".into(),
+            root_certificate: vec![5],
+            revoked: vec![vec![6]],
+            attester: vec![7],
+        }],
+        contracts: vec![ledger::Contract {
+            name: "c".into(),
+            digest: vec![8; 32],
+            policy: "p".into(),
+            functions: vec![ledger::FunctionPolicy {
+                name: "f".into(),
+                policy: "q".into(),
+            }],
+        }],
+        endorsement_policy: "e".into(),
+        admin_policy: "a".into(),
+    };
+    let samples = [
+        (Purpose::Proposal, proposal().encode_to_vec(), "", ""),
+        (Purpose::Endorsement, result.encode_to_vec(), "", ""),
+        (Purpose::Block, block.encode_to_vec(), "", ""),
+        (Purpose::Receipt, receipt.encode_to_vec(), "", ""),
+        (Purpose::Attestation, attestation.encode_to_vec(), "", ""),
+        (Purpose::Config, config.encode_to_vec(), "", ""),
+        (Purpose::Module, sha256(b"component").to_vec(), "", ""),
+    ];
+    assert_eq!(samples.clone().map(|(purpose, ..)| purpose), Purpose::ALL);
+    let formats = include_str!("../../../docs/formats.md");
+    for (purpose, content, content_hash, signature_hash) in samples {
+        let tag = std::str::from_utf8(purpose.tag()).unwrap();
+        assert!(formats.contains(&format!("| `{tag}` |")), "docs/formats.md lacks {tag}");
+        let signatures = sign(&key(), &[9; 32], purpose, &[1; 32], &[&content[..]]).unwrap();
+        let hashes = [sha256(&content), sha256(&signatures[0].encode_to_vec())].map(hex::encode);
+        assert_eq!(hashes, [content_hash, signature_hash], "{tag}");
+    }
+}
+
 #[test]
 fn hashes() {
     let header = Header {
