@@ -108,22 +108,7 @@ pub fn service(parts: Parts) -> Result<Served, tls::Error> {
         health,
         ..
     } = &parts;
-    let modules = Arc::clone(ledger);
-    let contracts = ledger
-        .checker
-        .channel
-        .contracts
-        .values()
-        .map(|contract| contract.digest)
-        .collect();
-    let workers = Workers::start(
-        tasks,
-        trust,
-        &parts.workers,
-        move |digest| modules.module(digest),
-        contracts,
-        health,
-    )?;
+    let workers = Workers::start(tasks, trust, &parts.workers, ledger, health)?;
     let orderers = Orderers::start(tasks, trust, &parts.orderers, health)?;
     let peers = Peers::start(tasks, trust, ledger, &parts.peers)?;
     let endorser = Arc::new(Endorser {
