@@ -166,7 +166,10 @@ impl Gateway {
         quotas: &Quotas,
     ) -> Arc<Self> {
         let limits = endorser.limits.clone();
-        let gate = |name, places| Gate::new(name, places, limits.in_flight_bytes_max, limits.retry_after());
+        let gate = |name, places| {
+            let (bytes_max, retry_after) = (limits.in_flight_bytes_max, limits.retry_after());
+            Gate::paced(name, places, bytes_max, retry_after, limits.answer_target())
+        };
         let mut candidates: Vec<Arc<dyn Candidate>> = vec![Arc::new(Local(Arc::clone(&endorser)))];
         candidates.extend(others);
         Arc::new(Gateway {

@@ -24,6 +24,7 @@ use service::{Caller, Code, Problem};
 use tokio::time::Instant;
 
 use super::Gateway;
+use super::admission::Permit;
 use super::endorse::{self, Endorsements};
 use super::metrics::{JUDGED, REENDORSEMENTS, Request};
 use super::orderers::{Sent, may_elsewhere};
@@ -64,19 +65,28 @@ type Place = (u64, u32);
 
 impl Gateway {
     pub(super) async fn submit(&self, request: rpc::SubmitRequest, caller: &Caller) -> rpc::SubmitReply {
-        let _place = match self.admit("submit", caller, request.encoded_len()) {
-            Ok(place) => place,
-            Err(problem) => return refusal(None, problem),
-        };
-        self.submitted(request, caller).await
+        match self.admit("submit", caller, request.encoded_len()) {
+            Ok(place) => self.submitted(request, caller, place).await,
+            Err(problem) => refusal(None, problem),
+        }
     }
 
     /// After admission.
-    pub(super) async fn submitted(&self, request: rpc::SubmitRequest, caller: &Caller) -> rpc::SubmitReply {
+    pub(super) async fn submitted(
+        &self,
+        request: rpc::SubmitRequest,
+        caller: &Caller,
+        place: Permit,
+    ) -> rpc::SubmitReply {
         let metric = Request::begin("submit");
+        let wait = request.wait();
         match self.try_submit(request, caller).await {
             Ok((tx_id, submission)) => {
                 metric.end("ok");
+                // A quorum takes its time however little there is to do, and a retry finds its end here.
+                if wait != Finality::Attested && submission.endorsements > 0 {
+                    place.served();
+                }
                 let outcome = Some(rpc::submit_reply::Outcome::Submission(submission));
                 rpc::SubmitReply {
                     id: 0,

@@ -326,7 +326,8 @@ impl Rig {
 
     pub async fn evaluate(&self, function: &str, arguments: &str) -> Result<String, Problem> {
         let intent = rpc::evaluate_request::Intent::Call(Self::call(function, arguments));
-        let response = self.gateway.evaluated(Some(intent), &self.caller()).await?;
+        let place = self.gateway.admit("evaluate", &self.caller(), 0)?;
+        let response = self.gateway.evaluated(Some(intent), &self.caller(), place).await?;
         Ok(String::from_utf8(response).expect("text"))
     }
 
