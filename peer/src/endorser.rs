@@ -16,7 +16,7 @@ use std::sync::Arc;
 use prost::Message as _;
 use protocol::keys::{key_prefix, response_digest};
 use protocol::ledger::{self, Kind, Signature};
-use protocol::limits::{RESPONSE_BYTES_MAX, TRANSACTION_BYTES_MAX};
+use protocol::limits::{RESPONSE_BYTES_MAX, SNAPSHOTS_KEPT, TRANSACTION_BYTES_MAX};
 use protocol::signature::Purpose;
 use service::identity::Identity;
 use service::signer::BatchSigner;
@@ -120,13 +120,16 @@ impl Endorser {
         })
     }
 
-    /// The state at a height; waits a moment for one that is just coming.
+    /// The state at a height; waits a moment for one that is just coming. Who has none of it names the
+    /// nearest lower height that he has, or if there is none where he stands.
     async fn snapshot(&self, partition: u32, height: u64, deadline: Instant) -> Result<Arc<Snapshot>, Problem> {
         let mut unavailable = match self.ledger.snapshot(partition, Some(height)) {
             Ok(snapshot) => return Ok(snapshot),
             Err(unavailable) => unavailable,
         };
-        if unavailable.tip.is_none_or(|tip| tip < height) {
+        let blocks = unavailable.tip.map_or(0, |tip| tip + 1);
+        // Farther behind, it would not be reached in time, and whoever asks has better to do.
+        if blocks <= height && height - blocks < SNAPSHOTS_KEPT as u64 {
             let patience = deadline.min(Instant::now() + self.limits.snapshot_wait());
             self.ledger.reached(partition, height, patience).await;
             unavailable = match self.ledger.snapshot(partition, Some(height)) {
@@ -138,7 +141,7 @@ impl Endorser {
             Code::SnapshotUnavailable,
             format!("partition {partition} stands at another height"),
         );
-        Err(problem.with_height(unavailable.tip.unwrap_or(0)))
+        Err(problem.with_height(unavailable.below.or(unavailable.tip).unwrap_or(0)))
     }
 }
 

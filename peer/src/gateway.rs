@@ -108,22 +108,7 @@ pub fn service(parts: Parts) -> Result<Served, tls::Error> {
         health,
         ..
     } = &parts;
-    let modules = Arc::clone(ledger);
-    let contracts = ledger
-        .checker
-        .channel
-        .contracts
-        .values()
-        .map(|contract| contract.digest)
-        .collect();
-    let workers = Workers::start(
-        tasks,
-        trust,
-        &parts.workers,
-        move |digest| modules.module(digest),
-        contracts,
-        health,
-    )?;
+    let workers = Workers::start(tasks, trust, &parts.workers, ledger, health)?;
     let orderers = Orderers::start(tasks, trust, &parts.orderers, health)?;
     let peers = Peers::start(tasks, trust, ledger, &parts.peers)?;
     let endorser = Arc::new(Endorser {
@@ -181,7 +166,10 @@ impl Gateway {
         quotas: &Quotas,
     ) -> Arc<Self> {
         let limits = endorser.limits.clone();
-        let gate = |name, places| Gate::new(name, places, limits.in_flight_bytes_max, limits.retry_after());
+        let gate = |name, places| {
+            let (bytes_max, retry_after) = (limits.in_flight_bytes_max, limits.retry_after());
+            Gate::paced(name, places, bytes_max, retry_after, limits.answer_target())
+        };
         let mut candidates: Vec<Arc<dyn Candidate>> = vec![Arc::new(Local(Arc::clone(&endorser)))];
         candidates.extend(others);
         Arc::new(Gateway {

@@ -37,9 +37,11 @@ pub struct TxStatus {
 
 /// The asked height is not among the newest 64 blocks, or not reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no snapshot at that height, the newest block is {tip:?}")]
+#[error("no snapshot at that height, the newest block is {tip:?}, the nearest below {below:?}")]
 pub struct SnapshotUnavailable {
     pub tip: Option<u64>,
+    /// The nearest lower height with a snapshot.
+    pub below: Option<u64>,
 }
 
 /// A committed block without its record.
@@ -79,9 +81,11 @@ impl Ledger {
     /// State as it was after a block; `None` asks for the newest. The last 64 committed blocks are
     /// kept, but blocks committed together while catching up have one snapshot, after the last.
     pub fn snapshot(&self, partition: u32, height: Option<u64>) -> Result<Arc<Snapshot>, SnapshotUnavailable> {
-        let chain = self.chain(partition).ok_or(SnapshotUnavailable { tip: None })?;
+        let nothing = SnapshotUnavailable { tip: None, below: None };
+        let chain = self.chain(partition).ok_or(nothing)?;
         chain.snapshot(height).ok_or_else(|| SnapshotUnavailable {
             tip: chain.tip().map(|tip| tip.height),
+            below: height.and_then(|height| chain.snapshot_below(height)),
         })
     }
 

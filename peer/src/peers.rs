@@ -1,8 +1,9 @@
 //! The other peers: who is alive, and endorsements from them.
 //!
-//! Once a second heights and attestations go both ways; who answered lately and whose stream is open
-//! counts as alive. A call that failed makes its peer suspect until it answers again, so that the
-//! next transaction does not wait for the same silence.
+//! Once a second heights and attestations go both ways; who answered lately, whatever was asked, and
+//! whose stream is open counts as alive. A call that failed makes its peer suspect until it answers
+//! again, so that the next transaction does not wait for the same silence. Who was not given the time
+//! that an endorsement may take is not suspect: a client in a hurry says nothing about a peer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,9 @@ const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Without an answer for so long a peer is not alive, whatever its stream says.
 const ALIVE_FOR: Duration = Duration::from_secs(4);
 
+/// Who does not answer an endorsement for so long is suspect. More than an endorser waits for a height.
+const SUSPECT_AFTER: Duration = Duration::from_secs(2);
+
 /// Another peer of the network, by its settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,14 +55,31 @@ pub struct Other {
     ledger: Arc<Ledger>,
     endorsements: Mux<Endorse>,
     client: PeerClient<Channel>,
-    seen: Mutex<Seen>,
+    seen: Seen,
 }
 
+/// When it answered last; `None` also while it is suspect.
 #[derive(Default)]
-struct Seen {
-    /// When it answered last; `None` also while it is suspect.
-    answered: Option<Instant>,
-    chains: Vec<rpc::Chain>,
+struct Seen(Mutex<Option<Instant>>);
+
+impl Seen {
+    fn answers(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+
+    fn suspect(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// Something asked at `began` has no answer in its time.
+    fn silent_since(&self, began: Instant) {
+        let mut answered = self.0.lock();
+        *answered = answered.filter(|at| *at > began);
+    }
+
+    fn is_recent(&self) -> bool {
+        self.0.lock().is_some_and(|at| at.elapsed() < ALIVE_FOR)
+    }
 }
 
 impl Peers {
@@ -77,7 +98,7 @@ impl Peers {
                 ledger: Arc::clone(ledger),
                 endorsements: Mux::start(tasks, channel.clone(), mux::Config::default()),
                 client: rpc::peer_client(channel),
-                seen: Mutex::default(),
+                seen: Seen::default(),
             });
             others.push(Arc::clone(&other));
             let token = tasks.token().clone();
@@ -135,6 +156,7 @@ impl Peers {
 
 impl Other {
     async fn exchange(&self) {
+        let began = Instant::now();
         let mut attestations = self.ledger.newest_attestations();
         attestations.truncate(ATTESTATIONS_PER_RECORD_MAX);
         let mut client = self.client.clone();
@@ -146,18 +168,14 @@ impl Other {
                 if !reply.attestations.is_empty() {
                     self.ledger.offer_attestations(reply.attestations);
                 }
-                self.seen.lock().answered = Some(Instant::now());
+                self.seen.answers();
             }
             Ok(Err(status)) => {
                 tracing::debug!(organisation = self.at.organisation, code = ?status.code(), "a peer does not answer");
-                self.suspect();
+                self.seen.suspect();
             }
-            Err(_) => self.suspect(),
+            Err(_) => self.seen.silent_since(began),
         }
-    }
-
-    fn suspect(&self) {
-        self.seen.lock().answered = None;
     }
 
     /// Signature, signer and contents: a peer that lies about them is as good as silent.
@@ -194,8 +212,7 @@ impl Candidate for Other {
     }
 
     fn is_alive(&self) -> bool {
-        let answered = self.seen.lock().answered;
-        answered.is_some_and(|at| at.elapsed() < ALIVE_FOR) && self.endorsements.is_up()
+        self.seen.is_recent() && self.endorsements.is_up()
     }
 
     async fn endorse(&self, checked: &Checked, height: u64, timeout: Duration) -> Result<Endorsed, Problem> {
@@ -204,8 +221,12 @@ impl Candidate for Other {
             proposal: Some(checked.signed()),
             snapshot_height: height,
         };
+        let began = Instant::now();
         let reply = match self.endorsements.call(request, timeout).await {
-            Ok(reply) => reply,
+            Ok(reply) => {
+                self.seen.answers();
+                reply
+            }
             Err(mux::CallError::Full { retry_after }) => {
                 return Err(Problem::exhausted(
                     retry_after,
@@ -213,9 +234,18 @@ impl Candidate for Other {
                 ));
             }
             Err(error) => {
-                self.suspect();
+                let code = match error {
+                    mux::CallError::Deadline { .. } => Code::DeadlineExceeded,
+                    _ => Code::Unavailable,
+                };
+                match code {
+                    Code::DeadlineExceeded if timeout < SUSPECT_AFTER => {}
+                    // If others were answered meanwhile it is busy, not away.
+                    Code::DeadlineExceeded => self.seen.silent_since(began),
+                    _ => self.seen.suspect(),
+                }
                 // An endorsement that was made and not heard of has no effect: nothing is unknown.
-                return Err(Problem::unavailable(format!("{}: {error}", self.at.organisation)));
+                return Err(Problem::new(code, format!("{}: {error}", self.at.organisation)));
             }
         };
         match reply.outcome {
@@ -223,5 +253,30 @@ impl Candidate for Other {
             Some(endorse_reply::Outcome::Problem(problem)) => Err(problem.into()),
             None => Err(Problem::internal("an endorser's reply without outcome")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_busy_is_not_away() {
+        let seen = Seen::default();
+        assert!(!seen.is_recent(), "nobody is alive before he has answered");
+        let before = Instant::now();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        seen.answers();
+        seen.silent_since(before);
+        assert!(seen.is_recent(), "one call has no answer, a later one had");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        seen.silent_since(Instant::now());
+        assert!(!seen.is_recent());
+        seen.answers();
+        seen.suspect();
+        assert!(!seen.is_recent());
+        seen.answers();
+        tokio::time::advance(ALIVE_FOR).await;
+        assert!(!seen.is_recent());
     }
 }

@@ -6,20 +6,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use protocol::keys::key_prefix;
+use protocol::limits::{PAGE_BYTES_MAX, PAGE_ROWS_MAX};
 use protocol::{Digest, keys::partition_of};
 use service::rpc::{self, question::Question};
 use service::{Code, Problem};
 
-use crate::endorser::record::{PAGE_BYTES_MAX, Record};
+use crate::endorser::record::Record;
 use crate::ledger::{Ledger, Page, Snapshot};
 use crate::workers::View;
 
-/// Changes of one answer; the worker asks on with a larger `skip`.
-const HISTORY_PAGE_MAX: u32 = 256;
-/// Values of one answer of a list.
-const LIST_PAGE_MAX: u32 = 256;
 /// Rows read at a time: values may be large, and most of a page may then be for nothing.
-const LIST_ROWS_AT_ONCE: usize = 32;
+const ROWS_AT_ONCE: usize = 32;
 /// Reads of one answer: where most subjects lack the suffix, an answer may be short or even empty and go on.
 const LIST_READS_MAX: usize = 16;
 
@@ -83,16 +80,25 @@ impl QueryView {
         let ledger = Arc::clone(&self.ledger);
         let subject = self.subject()?;
         let (partition, key) = (subject.partition, subject.record.full_key(&wanted.key));
-        let limit = if wanted.limit == 0 {
-            HISTORY_PAGE_MAX
-        } else {
-            wanted.limit.min(HISTORY_PAGE_MAX)
-        };
-        let read = move || ledger.history(partition, &key, wanted.skip, limit);
-        let (mut changes, mut more) = blocking(read).await?.map_err(Problem::internal)?;
-        let fits = fitting(changes.iter().map(|change| change.value.len()), 0);
-        more |= fits < changes.len();
-        changes.truncate(fits);
+        let limit = page_rows(wanted.limit);
+        let mut changes: Vec<rpc::Change> = Vec::new();
+        let (mut more, mut bytes) = (true, 0);
+        while more && changes.len() < limit && bytes < PAGE_BYTES_MAX {
+            let (ledger, key) = (Arc::clone(&ledger), key.clone());
+            let skip = wanted.skip.saturating_add(changes.len() as u32);
+            let rows = (limit - changes.len()).min(ROWS_AT_ONCE) as u32;
+            let read = move || ledger.history(partition, &key, skip, rows);
+            let (mut page, goes_on) = blocking(read).await?.map_err(Problem::internal)?;
+            let fits = fitting(page.iter().map(|change| change.value.len()), bytes);
+            more = goes_on || fits < page.len();
+            bytes = if fits < page.len() {
+                PAGE_BYTES_MAX
+            } else {
+                bytes + page.iter().map(|change| change.value.len() + 1).sum::<usize>()
+            };
+            page.truncate(fits);
+            changes.append(&mut page);
+        }
         Ok(rpc::Answer {
             changes,
             more,
@@ -101,11 +107,7 @@ impl QueryView {
     }
 
     async fn list(&mut self, wanted: rpc::ListWanted) -> Result<rpc::Answer, Problem> {
-        let limit = if wanted.limit == 0 {
-            LIST_PAGE_MAX
-        } else {
-            wanted.limit.min(LIST_PAGE_MAX)
-        } as usize;
+        let limit = page_rows(wanted.limit);
         let mut place = Place::read(&wanted.after)?;
         let mut entries: Vec<rpc::Entry> = Vec::new();
         let (mut bytes, mut reads) = (0, 0);
@@ -124,7 +126,7 @@ impl QueryView {
             };
             let (contract, suffix, from) = (self.contract.clone(), wanted.suffix.clone(), place.after.clone());
             reads += 1;
-            let rows = (limit - entries.len()).min(LIST_ROWS_AT_ONCE);
+            let rows = (limit - entries.len()).min(ROWS_AT_ONCE);
             let read = move || snapshot.list(&contract, &suffix, from.as_deref(), rows);
             let mut page: Page = blocking(read).await?.map_err(Problem::internal)?;
             let fits = fitting(page.entries.iter().map(|(_, row)| row.value.len()), bytes);
@@ -160,6 +162,14 @@ impl QueryView {
             entries,
             ..Default::default()
         })
+    }
+}
+
+/// What was asked for, within bounds; 0 asks for the most.
+fn page_rows(wanted: u32) -> usize {
+    match wanted as usize {
+        0 => PAGE_ROWS_MAX,
+        wanted => wanted.min(PAGE_ROWS_MAX),
     }
 }
 
@@ -250,7 +260,33 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use service::rpc::Finality;
+
     use super::*;
+    use crate::gateway::testing::Rig;
+
+    #[tokio::test]
+    async fn a_history_is_one_page_however_it_is_read() {
+        let rig = Rig::new().await;
+        let count = ROWS_AT_ONCE as u32 + 3;
+        for _ in 0..count {
+            rig.submit("add", r#"["one"]"#, Finality::Committed).await;
+        }
+        let ledger = &rig.a.ledger;
+        let key = ledger.secret.partition_key("records", "one");
+        let mut view = QueryView::new(ledger, "records", Some(&key)).expect("a view");
+        let mut asked = async |skip, limit| {
+            let key = b"record".to_vec();
+            let wanted = rpc::HistoryWanted { key, skip, limit };
+            let answer = view.answer(Question::History(wanted)).await.expect("a history");
+            let values = answer.changes.into_iter().map(|change| change.value);
+            (values.collect::<Vec<_>>(), answer.more)
+        };
+        let values = |range: std::ops::Range<u32>| range.map(|i| i.to_string().into_bytes()).collect::<Vec<_>>();
+        assert_eq!(asked(0, 0).await, (values(1..count + 1), false));
+        assert_eq!(asked(1, count - 2).await, (values(2..count), true));
+        assert_eq!(asked(count, 5).await, (Vec::new(), false));
+    }
 
     #[test]
     fn an_answer_has_a_bound_in_bytes_and_at_least_one_value() {

@@ -26,12 +26,14 @@ use service::mux::{self, CallError};
 use service::rpc::{self, from_worker, to_worker};
 use service::tls::{Target, Trust};
 use service::{Code, OnFailure, Problem, Role, Tasks};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use link::{Answered, Link, ModuleSource};
 pub use link::{Conversation, Transport};
 
 use crate::gateway::metrics::{WORKER_RETRIES, WORKERS_UP};
+use crate::ledger::{Ledger, Tip};
 
 /// Workers that one call is tried on. A call that kills its worker kills at most so many.
 const ATTEMPTS_MAX: usize = 3;
@@ -70,6 +72,15 @@ pub struct Workers {
     turn: AtomicUsize,
 }
 
+/// What the watch over the workers looks at.
+struct Watched {
+    tasks: Tasks,
+    contracts: Arc<[Digest]>,
+    /// Moves with every record of the control chain, modules among them.
+    control: watch::Receiver<Option<Tip>>,
+    check: Check,
+}
+
 /// How an attempt on one worker ended without a result.
 enum Ended {
     /// The worker is gone, full, or broke the rules of the exchange: another one may do it.
@@ -80,14 +91,13 @@ enum Ended {
 }
 
 impl Workers {
-    /// Connects to all `addresses`, for as long as `tasks` live. Whoever connects is made to compile
-    /// `contracts`, so that no client waits for it.
+    /// Connects to all `addresses`, for as long as `tasks` live. Whoever connects is made to compile the
+    /// channel's contracts as soon as the ledger has them, so that no client waits for it.
     pub fn start(
         tasks: &Tasks,
         trust: &Arc<Trust>,
         addresses: &[String],
-        modules: impl Fn(&Digest) -> Option<Arc<Vec<u8>>> + Send + Sync + 'static,
-        contracts: Vec<Digest>,
+        ledger: &Arc<Ledger>,
         health: &Health,
     ) -> Result<Arc<Self>, service::tls::Error> {
         let msp_id = trust.identity().msp_id().to_owned();
@@ -98,13 +108,16 @@ impl Workers {
             let channel = trust.channel(&target)?;
             transports.push(Box::new(Duplex::start(tasks, channel, mux::Config::default())));
         }
-        let workers = Self::over(transports, Arc::new(modules));
-        let check = health.check("workers");
-        tasks.spawn(
-            "workers",
-            OnFailure::Log,
-            Arc::clone(&workers).watch(tasks.clone(), contracts, check),
-        );
+        let modules = Arc::clone(ledger);
+        let workers = Self::over(transports, Arc::new(move |digest: &Digest| modules.module(digest)));
+        let contracts = ledger.checker.channel.contracts.values();
+        let watched = Watched {
+            tasks: tasks.clone(),
+            contracts: contracts.map(|contract| contract.digest).collect(),
+            control: ledger.control.watch_tip(),
+            check: health.check("workers"),
+        };
+        tasks.spawn("workers", OnFailure::Log, Arc::clone(&workers).watch(watched));
         Ok(workers)
     }
 
@@ -122,25 +135,29 @@ impl Workers {
         self.links.iter().any(Link::is_up)
     }
 
-    /// Primes workers as they come, and says how many there are.
-    async fn watch(self: Arc<Self>, tasks: Tasks, contracts: Vec<Digest>, check: Check) {
-        let contracts: Arc<[Digest]> = contracts.into();
+    /// Primes workers as they come, once the modules are here, and says how many there are.
+    async fn watch(self: Arc<Self>, mut watched: Watched) {
         let began = Instant::now();
-        while tokio::time::timeout(WATCH_EVERY, tasks.token().cancelled())
-            .await
-            .is_err()
-        {
+        let token = watched.tasks.token().clone();
+        loop {
+            let known = |link: &Link| watched.contracts.iter().all(|digest| link.has_module(digest));
             for at in 0..self.links.len() {
-                if self.links[at].wants_priming() {
-                    let (workers, contracts) = (Arc::clone(&self), Arc::clone(&contracts));
-                    tasks.spawn("prime a worker", OnFailure::Log, async move {
+                if known(&self.links[at]) && self.links[at].wants_priming() {
+                    let (workers, contracts) = (Arc::clone(&self), Arc::clone(&watched.contracts));
+                    watched.tasks.spawn("prime a worker", OnFailure::Log, async move {
                         workers.links[at]
                             .prime(&contracts, Instant::now() + PRIME_TIMEOUT)
                             .await;
                     });
                 }
             }
-            self.report(&check, began);
+            self.report(&watched.check, began);
+            tokio::select! {
+                () = token.cancelled() => return,
+                // A module may have come. The sender lives as long as the ledger.
+                Ok(()) = watched.control.changed() => {}
+                () = tokio::time::sleep(WATCH_EVERY) => {}
+            }
         }
     }
 
@@ -259,14 +276,17 @@ impl OnWorker for RouteCall<'_> {
     type Answer = rpc::Routed;
 
     async fn attempt(&mut self, link: &Link, deadline: Instant) -> Result<rpc::Routed, Answered> {
-        let mut exchange = link.open(rpc::ToWorker {
-            id: 0,
-            message: Some(to_worker::Message::Route(rpc::Route {
-                digest: self.digest.to_vec(),
-                function: self.function.to_owned(),
-                arguments: self.arguments.to_vec(),
-            })),
-        })?;
+        let mut exchange = link.open(
+            self.digest,
+            rpc::ToWorker {
+                id: 0,
+                message: Some(to_worker::Message::Route(rpc::Route {
+                    digest: self.digest.to_vec(),
+                    function: self.function.to_owned(),
+                    arguments: self.arguments.to_vec(),
+                })),
+            },
+        )?;
         match link.next(&mut *exchange, deadline).await? {
             from_worker::Message::Routed(routed) => Ok(routed),
             message => Err(link::answered(message)),
@@ -305,16 +325,19 @@ impl OnWorker for InvokeCall<'_> {
 
     async fn attempt(&mut self, link: &Link, deadline: Instant) -> Result<rpc::Done, Answered> {
         let entries = self.view.begin(&self.call.keys).map_err(Answered::Final)?;
-        let mut exchange = link.open(rpc::ToWorker {
-            id: 0,
-            message: Some(to_worker::Message::Invoke(rpc::Invocation {
-                digest: self.call.digest.to_vec(),
-                function: self.call.function.clone(),
-                arguments: self.call.arguments.clone(),
-                context: Some(self.call.context.clone()),
-                entries,
-            })),
-        })?;
+        let mut exchange = link.open(
+            &self.call.digest,
+            rpc::ToWorker {
+                id: 0,
+                message: Some(to_worker::Message::Invoke(rpc::Invocation {
+                    digest: self.call.digest.to_vec(),
+                    function: self.call.function.clone(),
+                    arguments: self.call.arguments.clone(),
+                    context: Some(self.call.context.clone()),
+                    entries,
+                })),
+            },
+        )?;
         loop {
             match link.next(&mut *exchange, deadline).await? {
                 from_worker::Message::Done(done) => return Ok(done),

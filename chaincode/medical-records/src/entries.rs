@@ -30,6 +30,7 @@ fn may_write<S: Section>(ctx: &Ctx) -> Result<(), Rejection> {
 /// Puts an entry into its section. Also used by create, before the record has been stored.
 pub fn push<S: Section>(ctx: &Ctx, record: &mut Record, entry: S) -> Result<u32, Rejection> {
     let (id, version, by) = (record.next_id, record.version, crate::records::stamp(ctx));
+    entry.check()?;
     let section = S::of(record);
     if section.len() >= SECTION_ENTRIES_MAX {
         return Err(Rejection::new(S::NAME, "has 100 entries already, which is the most"));
@@ -73,6 +74,7 @@ pub fn change<S: Section>(
     may_write::<S>(ctx)?;
     let mut record = load(ctx)?;
     let at = find::<S>(&mut record, id, version)?;
+    entry.check()?;
     record.version += 1;
     let (version, by) = (record.version, crate::records::stamp(ctx));
     S::of(&mut record)[at] = Entry { id, version, entry, by };

@@ -14,6 +14,8 @@
 //! - A delete takes the document away and leaves its last version under `closed`, so that versions of one
 //!   patient never repeat and an old client cannot change a newer record.
 //! - Rights are in [`rights`], shapes of what is stored in [`record`], of values in [`values`].
+//! - There is no `initLedger`: a transaction is about one patient, so sample records are made one by one, with
+//!   `createMedicalRecord`, by whoever wants them (`medledger demo` does).
 //! - Events name what happened and the version, never whom it happened to.
 
 mod entries;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use sdk::Rejection;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -88,10 +89,12 @@ pub trait Section: Sized {
     /// Needs a clinical role to write, and to read.
     const CLINICAL: bool;
     fn of(record: &mut Record) -> &mut Vec<Entry<Self>>;
+    /// What no single field can say: an end is not before its beginning.
+    fn check(&self) -> Result<(), Rejection>;
 }
 
 macro_rules! section {
-    ($(#[$doc:meta])* $type:ident in $field:ident, clinical = $clinical:literal, { $($(#[$attribute:meta])* $name:ident : $kind:ty),+ $(,)? }) => {
+    ($(#[$doc:meta])* $type:ident in $field:ident, clinical = $clinical:literal $(, $first:ident before $last:ident)?, { $($(#[$attribute:meta])* $name:ident : $kind:ty),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, Serialize, Deserialize)]
         #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -102,6 +105,14 @@ macro_rules! section {
             const CLINICAL: bool = $clinical;
             fn of(record: &mut Record) -> &mut Vec<Entry<Self>> {
                 &mut record.$field
+            }
+            fn check(&self) -> Result<(), Rejection> {
+                $(if let (Some(first), Some(last)) = (&self.$first, &self.$last)
+                    && last < first
+                {
+                    return Err(Rejection::new(stringify!($last), concat!("is a day before ", stringify!($first))));
+                })?
+                Ok(())
             }
         }
     };
@@ -131,7 +142,7 @@ section! {
 }
 section! {
     /// Where the patient is or was: a ward, a shelter, a field hospital.
-    Place in places, clinical = true, {
+    Place in places, clinical = true, from before until, {
         name: Text<100>,
         #[serde(skip_serializing_if = "Option::is_none")]
         from: Option<Date>,
@@ -150,7 +161,7 @@ section! {
 }
 section! {
     /// A diagnosis. `media` are references (addresses or hashes), never the pictures themselves.
-    Condition in conditions, clinical = true, {
+    Condition in conditions, clinical = true, since before resolved, {
         information: Text<1000>,
         #[serde(skip_serializing_if = "Option::is_none")]
         doctor: Option<Text<100>>,
@@ -163,7 +174,7 @@ section! {
     }
 }
 section! {
-    Medication in medications, clinical = true, {
+    Medication in medications, clinical = true, from before until, {
         name: Text<100>,
         #[serde(skip_serializing_if = "Option::is_none")]
         dose: Option<Text<100>>,

@@ -185,6 +185,9 @@ struct HistoryEntry {
     organisation: String,
     person: String,
     role: String,
+    /// As the record says; none where it was deleted, which only physicians may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    practitioner_role: Option<String>,
     asserted: bool,
     function: String,
     deleted: bool,
@@ -219,7 +222,17 @@ pub fn history(
     })
 }
 
+/// The part of a record that says who changed it last.
+#[derive(Deserialize)]
+struct Touched {
+    updated: Stamp,
+}
+
 fn entry(change: Change, right: Right) -> HistoryEntry {
+    let touched = change.value.as_deref().map(serde_json::from_slice::<Touched>);
+    let practitioner_role = touched
+        .and_then(Result::ok)
+        .map(|touched| touched.updated.practitioner_role);
     let record = change.value.map(|bytes| {
         let shown = if right >= Right::Clinical {
             bytes
@@ -237,6 +250,7 @@ fn entry(change: Change, right: Right) -> HistoryEntry {
         organisation: change.person.organisation,
         person: change.person.common_name,
         role: change.person.role,
+        practitioner_role,
         asserted: change.person.asserted,
         function: change.function,
         deleted: record.is_none(),

@@ -95,8 +95,8 @@ fn is_date(year: u32, month: u32, day: u32) -> bool {
     (1..=days).contains(&day)
 }
 
-/// A day, `YYYY-MM-DD`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A day, `YYYY-MM-DD`. Ordered as the text is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date(String);
 
 impl Date {

@@ -66,12 +66,20 @@ pub const KEY_SUFFIX_BYTES_MAX: usize = 512;
 pub const KEY_BYTES_MAX: usize = CONTRACT_NAME_BYTES_MAX + 1 + 32 + KEY_SUFFIX_BYTES_MAX;
 pub const VALUE_BYTES_MAX: usize = 128 * 1024;
 pub const READS_MAX: usize = 1024;
+/// Rows and bytes of values after which a page of a range, a history or a list ends, with one row at
+/// least. Where a range's page ends is part of what endorsers sign: the same on all of them.
+pub const PAGE_ROWS_MAX: usize = 256;
+pub const PAGE_BYTES_MAX: usize = 512 * 1024;
+/// Values that a call names by their keys at once: they travel to the worker in one message.
+pub const NAMED_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const RANGES_MAX: usize = 16;
 pub const WRITES_MAX: usize = 256;
 pub const EVENTS_MAX: usize = 32;
 pub const EVENT_TYPE_BYTES_MAX: usize = 64;
 pub const EVENT_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 const _: () = assert!(VALUE_BYTES_MAX < TRANSACTION_BYTES_MAX);
+const _: () = assert!(PAGE_BYTES_MAX < RESPONSE_BYTES_MAX && VALUE_BYTES_MAX < PAGE_BYTES_MAX);
+const _: () = assert!(NAMED_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX / 2);
 
 /// Admins' signatures, and their certificates, that one genesis, config or module brings along: anyone who may write
 /// to the control topic can send them, and everyone judges them at every start.

@@ -79,6 +79,13 @@ impl Chain {
         }
     }
 
+    /// The nearest kept height below; blocks committed together have a snapshot of the last only.
+    pub fn snapshot_below(&self, height: u64) -> Option<u64> {
+        let snapshots = self.snapshots.lock();
+        let below = snapshots.partition_point(|snapshot| snapshot.height < height);
+        snapshots.get(below.checked_sub(1)?).map(|snapshot| snapshot.height)
+    }
+
     pub fn status(&self, tx_id: &Digest) -> Result<Option<TxStatus>, StateError> {
         self.state.status(tx_id)
     }

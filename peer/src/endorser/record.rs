@@ -9,17 +9,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use protocol::keys::prefix_end;
 use protocol::ledger;
-use protocol::limits::{KEY_SUFFIX_BYTES_MAX, RANGES_MAX, READS_MAX};
+use protocol::limits::{KEY_SUFFIX_BYTES_MAX, NAMED_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_MAX, RANGES_MAX, READS_MAX};
 use service::rpc::{self, question::Question};
 use service::{Code, Problem};
 
 use crate::ledger::{Row, Snapshot, StateError, Version};
 use crate::workers::View;
 
-/// Rows of one page of a range.
-pub const PAGE_ROWS_MAX: usize = 256;
-/// Bytes of values after which a page ends.
-pub const PAGE_BYTES_MAX: usize = 512 * 1024;
+/// Rows read at a time: values may be large, and most of a page may then be for nothing.
+const ROWS_AT_ONCE: usize = 32;
 
 /// State at one height, by full keys.
 pub trait State: Send + Sync {
@@ -77,6 +75,7 @@ impl Record {
     /// Reads by suffix; each key is recorded, present or not.
     pub fn entries(&mut self, suffixes: &[Vec<u8>]) -> Result<Vec<rpc::Entry>, Problem> {
         let mut entries = Vec::with_capacity(suffixes.len());
+        let mut bytes = 0;
         for suffix in suffixes {
             check_suffix(suffix)?;
             let key = self.full_key(suffix);
@@ -84,6 +83,13 @@ impl Record {
             self.reads.insert(key, row.as_ref().map(|row| row.version));
             let present = row.is_some();
             let value = row.map(|row| row.value).unwrap_or_default();
+            bytes += value.len();
+            if bytes > NAMED_BYTES_MAX {
+                return Err(Problem::new(
+                    Code::OutputTooLarge,
+                    format!("the keys that are read at once hold at most {NAMED_BYTES_MAX} bytes"),
+                ));
+            }
             entries.push(rpc::Entry {
                 key: suffix.clone(),
                 present,
@@ -97,6 +103,29 @@ impl Record {
             ));
         }
         Ok(entries)
+    }
+
+    /// Rows from `start` on, as many as a page may have, and whether there are more.
+    fn page(&self, start: &[u8], end: &[u8], limit: usize) -> Result<(Vec<(Vec<u8>, Row)>, bool), Problem> {
+        let mut page: Vec<(Vec<u8>, Row)> = Vec::new();
+        let (mut from, mut bytes) = (start.to_vec(), 0);
+        loop {
+            // One more says whether the range goes on.
+            let wanted = ROWS_AT_ONCE.min(limit + 1 - page.len());
+            let rows = self.state.range(&from, end, wanted).map_err(Problem::internal)?;
+            let is_last = rows.len() < wanted;
+            for (key, row) in rows {
+                if page.len() >= limit || (bytes > 0 && bytes + row.value.len() > PAGE_BYTES_MAX) {
+                    return Ok((page, true));
+                }
+                bytes += row.value.len() + 1;
+                page.push((key, row));
+            }
+            match page.last() {
+                Some((key, _)) if !is_last => from = [key.as_slice(), &[0]].concat(),
+                _ => return Ok((page, false)),
+            }
+        }
     }
 
     /// A page of a range; what was seen, and that there was nothing else, is recorded.
@@ -117,19 +146,7 @@ impl Record {
             0 => PAGE_ROWS_MAX,
             limit => limit.min(PAGE_ROWS_MAX),
         };
-        // One more says whether the range goes on.
-        let mut rows = self.state.range(&start, &end, limit + 1).map_err(Problem::internal)?;
-        let mut more = rows.len() > limit;
-        rows.truncate(limit);
-        let mut bytes = 0;
-        let fits = rows.iter().take_while(|(_, row)| {
-            let fits = bytes == 0 || bytes + row.value.len() <= PAGE_BYTES_MAX;
-            bytes += row.value.len() + 1;
-            fits
-        });
-        let fits = fits.count();
-        more |= fits < rows.len();
-        rows.truncate(fits);
+        let (rows, more) = self.page(&start, &end, limit)?;
         // A page ends just after its last key: what comes later was not seen.
         let end = match rows.last() {
             Some((key, _)) if more => [key.as_slice(), &[0]].concat(),
@@ -319,6 +336,35 @@ pub(crate) mod tests {
         let mut record = Record::new(Arc::new(memory), b"p/".to_vec());
         let page = record.range(&wanted("", "", 0)).expect("read");
         assert_eq!((page.entries.len(), page.more), (1, true));
+    }
+
+    #[test]
+    fn a_long_range_is_one_page_with_the_most_rows() {
+        let keys: Vec<String> = (0..PAGE_ROWS_MAX + 50).map(|key| format!("{key:04}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let mut record = record(&keys);
+        let page = record.range(&wanted("", "", 0)).expect("read");
+        assert_eq!((page.entries.len(), page.more), (PAGE_ROWS_MAX, true));
+        let page = record.range(&wanted("0256", "", 0)).expect("read");
+        assert_eq!((page.entries.len(), page.more), (50, false));
+        let page = record.range(&wanted("", "0064", 64)).expect("read");
+        assert_eq!((page.entries.len(), page.more), (64, false), "exactly all of them");
+    }
+
+    #[test]
+    fn keys_that_hold_too_much_at_once_are_refused() {
+        let mut memory = Memory::default();
+        let row = Row {
+            version: Version::default(),
+            value: vec![0; NAMED_BYTES_MAX / 4],
+        };
+        let keys: Vec<Vec<u8>> = (b'a'..b'f').map(|key| vec![key]).collect();
+        for key in &keys {
+            memory.0.insert([b"p/", &key[..]].concat(), row.clone());
+        }
+        let mut record = Record::new(Arc::new(memory), b"p/".to_vec());
+        assert_eq!(record.begin(&keys[..4]).expect("read").len(), 4);
+        assert_eq!(record.begin(&keys).expect_err("too much").code, Code::OutputTooLarge);
     }
 
     #[tokio::test]

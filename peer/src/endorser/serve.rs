@@ -7,7 +7,7 @@ use prost::Message as _;
 use protocol::Digest;
 use protocol::ledger::Kind;
 use protocol::limits::ATTESTATIONS_PER_RECORD_MAX;
-use service::lists::{self, Asked, ReplyStream};
+use service::lists::{self, Answer, Asked, ReplyStream};
 use service::quota::Quota;
 use service::rpc::{self, endorse_reply::Outcome, peer_server};
 use service::{Caller, Problem, Tasks};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Endorsed, Endorser};
-use crate::gateway::admission::Gate;
+use crate::gateway::admission::{Gate, Permit};
 use crate::ledger::Ledger;
 
 /// One instance per process; clones share it.
@@ -44,10 +44,14 @@ impl PeerService {
 }
 
 impl Shared {
-    async fn endorse(&self, request: rpc::EndorseRequest, caller: &Caller) -> Result<Endorsed, Problem> {
+    /// Quota, then a place. Refused here, nothing else has been done.
+    fn admit(&self, request: &rpc::EndorseRequest, caller: &Caller) -> Result<Permit, Problem> {
         let bytes = request.encoded_len();
         self.quota.check(&caller.hash, bytes)?;
-        let _place = self.gate.enter(&caller.hash, bytes)?;
+        self.gate.enter(&caller.hash, bytes)
+    }
+
+    async fn endorse(&self, request: rpc::EndorseRequest) -> Result<Endorsed, Problem> {
         let proposal = request
             .proposal
             .ok_or_else(|| Problem::invalid("proposal", "is missing"))?;
@@ -88,13 +92,25 @@ impl peer_server::Peer for PeerService {
             lists::Limits::default(),
             move |items, caller| {
                 let shared = Arc::clone(&shared);
+                let mut admitted = Vec::with_capacity(items.len());
+                // In the stream's own reader: a refusal waits for nobody's work.
+                for Asked { item, answer } in items {
+                    let answer: Answer<lists::Endorse> = answer;
+                    match shared.admit(&item, &caller) {
+                        Ok(place) => admitted.push((item, place, answer)),
+                        Err(problem) => answer.send(reply(Err(problem))),
+                    }
+                }
                 async move {
                     // One task for a whole list: its items wait for the same worker, signer and disk.
-                    let mut under_way: FuturesUnordered<_> = items
+                    let mut under_way: FuturesUnordered<_> = admitted
                         .into_iter()
-                        .map(|Asked { item, answer }: Asked<lists::Endorse>| async {
-                            let endorsed = shared.endorse(item, &caller).await;
-                            answer.send(reply(endorsed));
+                        .map(|(item, place, answer)| {
+                            let shared = &shared;
+                            async move {
+                                answer.send(reply(shared.endorse(item).await));
+                                drop(place);
+                            }
                         })
                         .collect();
                     while under_way.next().await.is_some() {}

@@ -206,17 +206,32 @@ async fn all_endorsers_sign_identical_bytes_that_validate_accepts() {
 }
 
 #[tokio::test]
-async fn a_height_that_is_not_there_is_said_with_the_own_one() {
+async fn who_has_nothing_of_a_height_names_the_nearest_below() {
     let rig = Rig::new().await;
+    let deadline = later(5);
     let signed = rig.signed(CALL, Kind::Submit, |_| {});
     let checked = rig.a.endorser.check(signed, Kind::Submit).expect("sound");
-    let problem = rig
-        .a
-        .endorser
-        .endorse(&checked, 7, later(5))
-        .await
-        .expect_err("no such snapshot");
-    assert_eq!((problem.code, problem.height), (Code::SnapshotUnavailable, 0));
+    let refused = async |height| {
+        let refusal = rig.a.endorser.endorse(&checked, height, deadline).await;
+        let problem = refusal.expect_err("no such snapshot");
+        assert_eq!(problem.code, Code::SnapshotUnavailable);
+        problem.height
+    };
+    assert_eq!(refused(7).await, 0, "after a moment");
+    let chain = &rig.a.ledger.chains[checked.partition as usize];
+    let topic = rig.a.ledger.topics.of(checked.partition);
+    for height in 1..=2 {
+        rig.log.inject(&topic, rig.net.block(checked.partition, &[]));
+        assert!(rig.a.ledger.reached(checked.partition, height, deadline).await);
+    }
+    assert_eq!(chain.snapshot_below(2), Some(1));
+    assert_eq!(chain.snapshot_below(0), None);
+    let began = Instant::now();
+    assert_eq!(refused(1_000).await, 2);
+    assert!(
+        began.elapsed() < rig.a.endorser.limits.snapshot_wait(),
+        "what is far away is not waited for"
+    );
 }
 
 #[tokio::test]

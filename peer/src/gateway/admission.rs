@@ -3,6 +3,11 @@
 //! Nothing queues here. Whoever does not get in is told when to come back; whoever got in keeps its
 //! place until its answer. Once half of the places are taken, a caller that holds more than its share
 //! (places / callers) gets no further one, so that one busy client cannot shut out the others.
+//!
+//! How many places there are follows from how long the served ones took. If even the quickest of a
+//! while took longer than the target, all of them waited for the same thing, and there are more of
+//! them under way than is of use: then there are as many places as are served in the target's time
+//! (Little's law). Otherwise places come back, up to the bound.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +18,17 @@ use prometheus::IntGauge;
 use protocol::Digest;
 use service::Problem;
 
+use tokio::time::Instant;
+
 use super::metrics::{IN_FLIGHT, IN_FLIGHT_BYTES};
 
+/// Places that stay however slow everything is: fewer would measure nothing.
+const PLACES_MIN: usize = 64;
+/// How long is looked before the places change, and how many must have been served meanwhile.
+const WINDOW: Duration = Duration::from_millis(200);
+const WINDOW_SERVED_MIN: u32 = 16;
+
 pub struct Gate {
-    places: usize,
     bytes_max: usize,
     retry_after: Duration,
     state: Mutex<State>,
@@ -24,12 +36,59 @@ pub struct Gate {
     in_flight_bytes: IntGauge,
 }
 
-#[derive(Default)]
 struct State {
     taken: usize,
     bytes: usize,
     /// Places by caller; without entries for those who hold none.
     callers: HashMap<Digest, usize>,
+    pace: Pace,
+}
+
+/// How many places there are. Pure: time is an argument.
+#[derive(Debug)]
+struct Pace {
+    places: usize,
+    places_max: usize,
+    /// `None`: the bound is all there is.
+    target: Option<Duration>,
+    began: Instant,
+    served: u32,
+    quickest: Duration,
+}
+
+impl Pace {
+    fn new(places_max: usize, target: Option<Duration>, now: Instant) -> Self {
+        let places_max = places_max.max(1);
+        Pace {
+            places: places_max,
+            places_max,
+            target,
+            began: now,
+            served: 0,
+            quickest: Duration::MAX,
+        }
+    }
+
+    /// Something that came `took` ago was served in full.
+    fn served(&mut self, took: Duration, now: Instant) {
+        let Some(target) = self.target else { return };
+        self.served += 1;
+        self.quickest = self.quickest.min(took);
+        let window = now - self.began;
+        if window < WINDOW || self.served < WINDOW_SERVED_MIN {
+            return;
+        }
+        self.places = if self.quickest > target {
+            let in_target = f64::from(self.served) * target.as_secs_f64() / window.as_secs_f64();
+            (in_target as usize).max(PLACES_MIN).min(self.places)
+        } else {
+            self.places + self.places / 4 + 1
+        };
+        *self = Pace {
+            places: self.places.min(self.places_max),
+            ..Pace::new(self.places_max, self.target, now)
+        };
+    }
 }
 
 /// A place; given back on drop.
@@ -37,15 +96,32 @@ pub struct Permit {
     gate: Arc<Gate>,
     caller: Digest,
     bytes: usize,
+    entered: Instant,
 }
 
 impl Gate {
     pub fn new(name: &'static str, places: usize, bytes_max: usize, retry_after: Duration) -> Arc<Self> {
+        Self::paced(name, places, bytes_max, retry_after, None)
+    }
+
+    /// With fewer places while what is served takes longer than `target`.
+    pub fn paced(
+        name: &'static str,
+        places: usize,
+        bytes_max: usize,
+        retry_after: Duration,
+        target: Option<Duration>,
+    ) -> Arc<Self> {
+        let state = State {
+            taken: 0,
+            bytes: 0,
+            callers: HashMap::new(),
+            pace: Pace::new(places, target, Instant::now()),
+        };
         Arc::new(Gate {
-            places: places.max(1),
             bytes_max,
             retry_after,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             in_flight: IN_FLIGHT.with_label_values(&[name]),
             in_flight_bytes: IN_FLIGHT_BYTES.with_label_values(&[name]),
         })
@@ -54,7 +130,8 @@ impl Gate {
     pub fn enter(self: &Arc<Self>, caller: &Digest, bytes: usize) -> Result<Permit, Problem> {
         let mut state = self.state.lock();
         let held = state.callers.get(caller).copied().unwrap_or(0);
-        if state.taken >= self.places {
+        let places = state.pace.places;
+        if state.taken >= places {
             return Err(self.refuse("too many requests are under way"));
         }
         // An empty gate takes anything, so that no size is refused for ever.
@@ -63,7 +140,7 @@ impl Gate {
         }
         let callers = state.callers.len() + usize::from(held == 0);
         // As if one more were waiting outside: whoever is alone leaves room for those who come.
-        if state.taken >= self.places / 2 && held >= self.places.div_ceil(callers + 1) {
+        if state.taken >= places / 2 && held >= places.div_ceil(callers + 1) {
             return Err(self.refuse("this client has more than its share of the requests under way"));
         }
         state.taken += 1;
@@ -76,11 +153,20 @@ impl Gate {
             gate: Arc::clone(self),
             caller: *caller,
             bytes,
+            entered: Instant::now(),
         })
     }
 
     fn refuse(&self, why: &str) -> Problem {
         Problem::exhausted(self.retry_after, why)
+    }
+}
+
+impl Permit {
+    /// It went all the way, so what it took says how much waits there. A refusal says nothing.
+    pub fn served(&self) {
+        let now = Instant::now();
+        self.gate.state.lock().pace.served(now - self.entered, now);
     }
 }
 
@@ -142,5 +228,57 @@ mod tests {
         assert_eq!(busy.len(), 50);
         assert!(gate.enter(&[2; 32], 1).is_ok());
         assert!(gate.enter(&[3; 32], 1).is_ok());
+    }
+
+    const TARGET: Duration = Duration::from_secs(1);
+
+    /// As many come as are let in, `rate` a second are served in turn, for so many seconds. Returns how
+    /// long the last one took.
+    async fn serve(gate: &Arc<Gate>, rate: u32, seconds: u32) -> Duration {
+        let mut under_way = std::collections::VecDeque::new();
+        let mut took = Duration::ZERO;
+        let mut who = 0_u32;
+        for _ in 0..rate * seconds {
+            // Of many callers, so that shares bind nobody.
+            let caller = |who: u32| protocol::sha256(&who.to_be_bytes());
+            while let Ok(permit) = gate.enter(&caller(who), 1) {
+                under_way.push_back(permit);
+                who += 1;
+            }
+            tokio::time::advance(Duration::from_secs(1) / rate).await;
+            let permit = under_way.pop_front().expect("one is under way");
+            took = permit.entered.elapsed();
+            permit.served();
+        }
+        took
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_slower_the_service_the_fewer_are_let_in_and_back() {
+        let gate = Gate::paced("test", 1_024, usize::MAX, Duration::from_millis(200), Some(TARGET));
+        let took = serve(&gate, 2_000, 5).await;
+        assert!(took < TARGET, "{took:?}");
+        assert_eq!(gate.state.lock().pace.places, 1_024, "nothing waits too long");
+        let took = serve(&gate, 200, 20).await;
+        assert!(took < TARGET * 3 / 2, "{took:?}");
+        assert!((150..300).contains(&gate.state.lock().pace.places));
+        serve(&gate, 20, 60).await;
+        assert_eq!(gate.state.lock().pace.places, PLACES_MIN);
+        serve(&gate, 2_000, 20).await;
+        assert_eq!(gate.state.lock().pace.places, 1_024, "they come back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_hangs_and_those_that_are_refused_take_no_places() {
+        let gate = Gate::paced("test", 1_024, usize::MAX, Duration::from_millis(200), Some(TARGET));
+        let hangs = gate.enter(&[1; 32], 1).expect("a place");
+        for _ in 0..1_000 {
+            let served = gate.enter(&[2; 32], 1).expect("a place");
+            drop(gate.enter(&[3; 32], 1).expect("a place"));
+            tokio::time::advance(Duration::from_millis(20)).await;
+            served.served();
+        }
+        hangs.served();
+        assert_eq!(gate.state.lock().pace.places, 1_024);
     }
 }

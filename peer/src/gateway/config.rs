@@ -59,6 +59,9 @@ pub struct Limits {
     /// 200 are under way: five times that keeps the pipeline full and the waiting below a second.
     pub in_flight_max: usize,
     pub in_flight_bytes_max: usize,
+    /// While even the quickest takes longer, fewer are let in: as many as are served in that time. Well
+    /// above what an idle network takes, or little is let in for ever. 0: always `in_flight_max`.
+    pub answer_target_ms: u64,
     /// Endorsements for other peers under way.
     pub endorsements_in_flight_max: usize,
     pub endorsements_in_flight_bytes_max: usize,
@@ -88,6 +91,7 @@ impl Default for Limits {
         Limits {
             in_flight_max: 1_024,
             in_flight_bytes_max: 64 * 1024 * 1024,
+            answer_target_ms: 1_000,
             endorsements_in_flight_max: 4_096,
             endorsements_in_flight_bytes_max: 64 * 1024 * 1024,
             retry_after_ms: 200,
@@ -107,6 +111,10 @@ impl Default for Limits {
 impl Limits {
     pub fn retry_after(&self) -> Duration {
         Duration::from_millis(self.retry_after_ms)
+    }
+
+    pub fn answer_target(&self) -> Option<Duration> {
+        (self.answer_target_ms > 0).then(|| Duration::from_millis(self.answer_target_ms))
     }
 
     pub fn endorse_timeout(&self) -> Duration {

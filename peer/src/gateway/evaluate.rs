@@ -10,6 +10,7 @@ use service::{Caller, Problem, time};
 use tokio::time::Instant;
 
 use super::Gateway;
+use super::admission::Permit;
 use super::intent::{attributes, check_call};
 use super::metrics::{Request, outcome};
 use crate::endorser::check::{active_contract, partition_key};
@@ -28,29 +29,23 @@ struct Asked {
 
 impl Gateway {
     pub(super) async fn evaluate(&self, request: rpc::EvaluateRequest, caller: &Caller) -> rpc::EvaluateReply {
-        let _place = match self.admit("evaluate", caller, request.encoded_len()) {
-            Ok(place) => place,
-            Err(problem) => {
-                return rpc::EvaluateReply {
-                    id: 0,
-                    outcome: Some(Outcome::Problem(problem.into())),
-                };
-            }
-        };
-        let response = self.evaluated(request.intent, caller).await;
-        let evaluation = response.map(|response| rpc::Evaluation { response });
-        let outcome = evaluation.map_or_else(|problem| Outcome::Problem(problem.into()), Outcome::Evaluation);
-        rpc::EvaluateReply {
-            id: 0,
-            outcome: Some(outcome),
+        match self.admit("evaluate", caller, request.encoded_len()) {
+            Ok(place) => reply(self.evaluated(request.intent, caller, place).await),
+            Err(problem) => reply(Err(problem)),
         }
     }
 
-    pub(super) async fn evaluated(&self, intent: Option<Intent>, caller: &Caller) -> Result<Vec<u8>, Problem> {
+    /// After admission.
+    pub(super) async fn evaluated(
+        &self,
+        intent: Option<Intent>,
+        caller: &Caller,
+        place: Permit,
+    ) -> Result<Vec<u8>, Problem> {
         let metric = Request::begin("evaluate");
         let response = self.try_evaluate(intent, caller).await;
         metric.end(outcome(&response));
-        response
+        response.inspect(|_| place.served())
     }
 
     async fn try_evaluate(&self, intent: Option<Intent>, caller: &Caller) -> Result<Vec<u8>, Problem> {
@@ -113,6 +108,15 @@ impl Gateway {
         };
         let done = self.endorser.workers.invoke(&call, &mut view, deadline).await?;
         Ok(done.response)
+    }
+}
+
+pub(super) fn reply(response: Result<Vec<u8>, Problem>) -> rpc::EvaluateReply {
+    let evaluation = response.map(|response| rpc::Evaluation { response });
+    let outcome = evaluation.map_or_else(|problem| Outcome::Problem(problem.into()), Outcome::Evaluation);
+    rpc::EvaluateReply {
+        id: 0,
+        outcome: Some(outcome),
     }
 }
 

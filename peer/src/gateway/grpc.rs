@@ -11,7 +11,8 @@ use service::rpc::{self, gateway_server};
 use service::{Caller, OnFailure, Problem, Tasks};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Gateway;
+use super::admission::Permit;
+use super::{Gateway, evaluate, prepare, status};
 
 /// Items of a list that share a task: they wait for the same worker, signer and log, and what they
 /// compute between is short.
@@ -34,45 +35,63 @@ impl GatewayService {
     }
 }
 
-/// Answers every item of a list when its answer is there.
-async fn answer_all<C, F>(tasks: Tasks, items: Vec<Asked<C>>, handle: impl Fn(C::Item) -> F + Clone + Send + 'static)
+/// Admits the items of a list and answers each when its answer is there. Admission is done before this
+/// returns, in the stream's own reader: a refusal waits for no task and for nobody's work.
+fn answer_all<C, P, F>(
+    tasks: Tasks,
+    items: Vec<Asked<C>>,
+    admit: impl Fn(&C::Item) -> Result<P, Problem>,
+    handle: impl Fn(C::Item, P) -> F + Send + 'static,
+) -> impl Future<Output = ()> + Send
 where
     C: ListCall,
+    P: Send + 'static,
     F: Future<Output = C::Reply> + Send + 'static,
 {
-    let mut items = items.into_iter().peekable();
-    while items.peek().is_some() {
-        let handle = handle.clone();
-        let mut under_way: FuturesUnordered<_> = items
-            .by_ref()
-            .take(ITEMS_PER_TASK)
-            .map(|Asked { item, answer }| {
-                let handled = handle(item);
-                async move { answer.send(handled.await) }
-            })
-            .collect();
-        let last = items.peek().is_none();
-        let work = async move { while under_way.next().await.is_some() {} };
-        if last {
-            work.await;
-        } else {
-            tasks.spawn(C::NAME, OnFailure::Log, work);
+    let mut admitted = Vec::with_capacity(items.len());
+    for Asked { item, answer } in items {
+        match admit(&item) {
+            Ok(place) => admitted.push((item, place, answer)),
+            Err(problem) => answer.send(C::refuse(problem)),
+        }
+    }
+    async move {
+        let mut admitted = admitted.into_iter().peekable();
+        while admitted.peek().is_some() {
+            let mut under_way: FuturesUnordered<_> = admitted
+                .by_ref()
+                .take(ITEMS_PER_TASK)
+                .map(|(item, place, answer)| {
+                    let handled = handle(item, place);
+                    async move { answer.send(handled.await) }
+                })
+                .collect();
+            let last = admitted.peek().is_none();
+            let work = async move { while under_way.next().await.is_some() {} };
+            if last {
+                work.await;
+            } else {
+                tasks.spawn(C::NAME, OnFailure::Log, work);
+            }
         }
     }
 }
 
+/// `$handle`: what is done with an item that has a place.
 macro_rules! lists {
-    ($self:ident, $call:ident, $request:ident, $verb:ident) => {{
+    ($self:ident, $call:ident, $request:ident, $verb:literal, $handle:expr) => {{
         let gateway = Arc::clone(&$self.0);
         lists::serve_lists::<lists::$call, _, _>(
             &$self.0.tasks,
             $request,
             lists::Limits::default(),
             move |items, caller: Arc<Caller>| {
-                let (gateway, tasks) = (Arc::clone(&gateway), gateway.tasks.clone());
-                answer_all(tasks, items, move |item| {
-                    let (gateway, caller) = (Arc::clone(&gateway), Arc::clone(&caller));
-                    async move { gateway.$verb(item, &caller).await }
+                let (admitting, asking) = (Arc::clone(&gateway), Arc::clone(&caller));
+                let admit =
+                    move |item: &<lists::$call as ListCall>::Item| admitting.admit($verb, &asking, item.encoded_len());
+                let gateway = Arc::clone(&gateway);
+                answer_all(gateway.tasks.clone(), items, admit, move |item, place| {
+                    $handle(Arc::clone(&gateway), Arc::clone(&caller), item, place)
                 })
             },
         )
@@ -114,7 +133,11 @@ impl gateway_server::Gateway for GatewayService {
         &self,
         request: Request<Streaming<rpc::PrepareRequests>>,
     ) -> Result<Response<Self::PrepareListsStream>, Status> {
-        lists!(self, Prepare, request, prepare)
+        let handle = |gateway: Arc<Gateway>, _: Arc<Caller>, item: rpc::PrepareRequest, place: Permit| async move {
+            let _place = place;
+            prepare::reply(gateway.prepared(item.call).await)
+        };
+        lists!(self, Prepare, request, "prepare", handle)
     }
 
     type EvaluateListsStream = ReplyStream<lists::Evaluate>;
@@ -123,7 +146,10 @@ impl gateway_server::Gateway for GatewayService {
         &self,
         request: Request<Streaming<rpc::EvaluateRequests>>,
     ) -> Result<Response<Self::EvaluateListsStream>, Status> {
-        lists!(self, Evaluate, request, evaluate)
+        let handle = |gateway: Arc<Gateway>, caller: Arc<Caller>, item: rpc::EvaluateRequest, place| async move {
+            evaluate::reply(gateway.evaluated(item.intent, &caller, place).await)
+        };
+        lists!(self, Evaluate, request, "evaluate", handle)
     }
 
     type SubmitListsStream = ReplyStream<lists::Submit>;
@@ -132,7 +158,10 @@ impl gateway_server::Gateway for GatewayService {
         &self,
         request: Request<Streaming<rpc::SubmitRequests>>,
     ) -> Result<Response<Self::SubmitListsStream>, Status> {
-        lists!(self, Submit, request, submit)
+        let handle = |gateway: Arc<Gateway>, caller: Arc<Caller>, item, place| async move {
+            gateway.submitted(item, &caller, place).await
+        };
+        lists!(self, Submit, request, "submit", handle)
     }
 
     type StatusListsStream = ReplyStream<lists::StatusCall>;
@@ -141,7 +170,11 @@ impl gateway_server::Gateway for GatewayService {
         &self,
         request: Request<Streaming<rpc::StatusRequests>>,
     ) -> Result<Response<Self::StatusListsStream>, Status> {
-        lists!(self, StatusCall, request, status)
+        let handle = |gateway: Arc<Gateway>, _: Arc<Caller>, item, place: Permit| async move {
+            let _place = place;
+            status::reply(gateway.status_of(item).await)
+        };
+        lists!(self, StatusCall, request, "status", handle)
     }
 
     type EventsStream = Replies<rpc::EventsReply>;

@@ -11,19 +11,9 @@ use crate::query::not_started;
 
 impl Gateway {
     pub(super) async fn prepare(&self, request: rpc::PrepareRequest, caller: &Caller) -> rpc::PrepareReply {
-        let _place = match self.admit("prepare", caller, request.encoded_len()) {
-            Ok(place) => place,
-            Err(problem) => {
-                return rpc::PrepareReply {
-                    id: 0,
-                    outcome: Some(Outcome::Problem(problem.into())),
-                };
-            }
-        };
-        let plan = self.prepared(request.call).await;
-        rpc::PrepareReply {
-            id: 0,
-            outcome: Some(plan.map_or_else(|p| Outcome::Problem(p.into()), Outcome::Plan)),
+        match self.admit("prepare", caller, request.encoded_len()) {
+            Ok(_place) => reply(self.prepared(request.call).await),
+            Err(problem) => reply(Err(problem)),
         }
     }
 
@@ -53,5 +43,12 @@ impl Gateway {
             height,
             height_bound: self.limits.height_bound(height, channel.config.heights_in_time_max),
         })
+    }
+}
+
+pub(super) fn reply(plan: Result<rpc::Plan, Problem>) -> rpc::PrepareReply {
+    rpc::PrepareReply {
+        id: 0,
+        outcome: Some(plan.map_or_else(|p| Outcome::Problem(p.into()), Outcome::Plan)),
     }
 }

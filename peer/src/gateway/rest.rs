@@ -74,7 +74,7 @@ pub(crate) async fn submit(State(gateway): Shared, Extension(caller): Known, req
         Err(problem) => return problem.into_response(),
     };
     // Quota and gate before a byte of it is parsed.
-    let _place = match gateway.admit("submit", &caller, bytes.len()) {
+    let place = match gateway.admit("submit", &caller, bytes.len()) {
         Ok(place) => place,
         Err(problem) => return problem.into_response(),
     };
@@ -83,7 +83,7 @@ pub(crate) async fn submit(State(gateway): Shared, Extension(caller): Known, req
         Err(problem) => return problem.into_response(),
     };
     let asked = request.wait();
-    let reply = gateway.submitted(request, &caller).await;
+    let reply = gateway.submitted(request, &caller, place).await;
     match reply.outcome {
         Some(rpc::submit_reply::Outcome::Submission(submission)) => {
             let reached = submission.reached();
@@ -111,9 +111,9 @@ pub(crate) async fn submit(State(gateway): Shared, Extension(caller): Known, req
 pub(crate) async fn evaluate(State(gateway): Shared, Extension(caller): Known, request: Request) -> Response {
     let answered = async {
         let bytes = body::read(request).await?;
-        let _place = gateway.admit("evaluate", &caller, bytes.len())?;
+        let place = gateway.admit("evaluate", &caller, bytes.len())?;
         let intent = body::parse::<CallBody>(&bytes)?.into_evaluate()?;
-        gateway.evaluated(Some(intent), &caller).await
+        gateway.evaluated(Some(intent), &caller, place).await
     };
     match answered.await {
         Ok(response) => Json(EvaluateDocument::new(response)).into_response(),

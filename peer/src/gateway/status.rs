@@ -15,20 +15,9 @@ use crate::ledger::TxStatus;
 
 impl Gateway {
     pub(super) async fn status(&self, request: rpc::StatusRequest, caller: &Caller) -> rpc::StatusReply {
-        let _place = match self.admit("status", caller, request.encoded_len()) {
-            Ok(place) => place,
-            Err(problem) => {
-                return rpc::StatusReply {
-                    id: 0,
-                    outcome: Some(Outcome::Problem(problem.into())),
-                };
-            }
-        };
-        let status = self.status_of(request).await;
-        let outcome = status.map_or_else(|problem| Outcome::Problem(problem.into()), Outcome::Status);
-        rpc::StatusReply {
-            id: 0,
-            outcome: Some(outcome),
+        match self.admit("status", caller, request.encoded_len()) {
+            Ok(_place) => reply(self.status_of(request).await),
+            Err(problem) => reply(Err(problem)),
         }
     }
 
@@ -64,6 +53,14 @@ impl Gateway {
                 .is_some_and(|height| height >= status.height),
         };
         Ok(found(status, attested))
+    }
+}
+
+pub(super) fn reply(status: Result<rpc::TxStatus, Problem>) -> rpc::StatusReply {
+    let outcome = status.map_or_else(|problem| Outcome::Problem(problem.into()), Outcome::Status);
+    rpc::StatusReply {
+        id: 0,
+        outcome: Some(outcome),
     }
 }
 

@@ -7,6 +7,9 @@
 //! ```
 //! What may have happened is never called failed: without an answer in time the client gets
 //! `unknown_outcome` and the tx_id, and asks for the status or submits the same proposal again.
+//!
+//! Whoever has seen a transaction can have copies of it ordered, changed or not. So two judgements
+//! count: VALID, wherever it is, and the one at the place that our own receipt names.
 
 mod judge;
 #[cfg(test)]
@@ -24,6 +27,7 @@ use service::{Caller, Code, Problem};
 use tokio::time::Instant;
 
 use super::Gateway;
+use super::admission::Permit;
 use super::endorse::{self, Endorsements};
 use super::metrics::{JUDGED, REENDORSEMENTS, Request};
 use super::orderers::{Sent, may_elsewhere};
@@ -50,33 +54,44 @@ struct Course<'a> {
     wait: Finality,
     deadline: Instant,
     endorsements: u32,
+    /// The last judgement of a copy that is not known to be ours.
+    stranger: Option<TxStatus>,
 }
 
 /// Where a broadcast led.
 enum Ordered {
-    Receipt(Receipt, Option<Place>),
-    /// No receipt, but the ledger has it.
+    Receipt(Receipt, Place),
+    /// No receipt, but it is VALID.
     Seen(TxStatus),
 }
 
-/// Height and index.
+/// Height and index, in the proposal's partition.
 type Place = (u64, u32);
 
 impl Gateway {
     pub(super) async fn submit(&self, request: rpc::SubmitRequest, caller: &Caller) -> rpc::SubmitReply {
-        let _place = match self.admit("submit", caller, request.encoded_len()) {
-            Ok(place) => place,
-            Err(problem) => return refusal(None, problem),
-        };
-        self.submitted(request, caller).await
+        match self.admit("submit", caller, request.encoded_len()) {
+            Ok(place) => self.submitted(request, caller, place).await,
+            Err(problem) => refusal(None, problem),
+        }
     }
 
     /// After admission.
-    pub(super) async fn submitted(&self, request: rpc::SubmitRequest, caller: &Caller) -> rpc::SubmitReply {
+    pub(super) async fn submitted(
+        &self,
+        request: rpc::SubmitRequest,
+        caller: &Caller,
+        place: Permit,
+    ) -> rpc::SubmitReply {
         let metric = Request::begin("submit");
+        let wait = request.wait();
         match self.try_submit(request, caller).await {
             Ok((tx_id, submission)) => {
                 metric.end("ok");
+                // A quorum takes its time however little there is to do, and a retry finds its end here.
+                if wait != Finality::Attested && submission.endorsements > 0 {
+                    place.served();
+                }
                 let outcome = Some(rpc::submit_reply::Outcome::Submission(submission));
                 rpc::SubmitReply {
                     id: 0,
@@ -123,6 +138,7 @@ impl Gateway {
             wait,
             deadline,
             endorsements: 0,
+            stranger: None,
         };
         let submission = course.run().await.map_err(after)?;
         Ok((tx_id, submission))
@@ -229,27 +245,23 @@ impl Course<'_> {
         ))
     }
 
-    /// Sends until a receipt or a judgement is there. Refusals of orderers that did nothing are waited
+    /// Sends until there is a receipt, or it is VALID. Refusals of orderers that did nothing are waited
     /// out for a moment: the work of endorsing is done, and the gate bounds how many wait.
     async fn order(&mut self, request: &BroadcastRequest) -> Result<Ordered, Problem> {
         let patience = Instant::now() + Duration::from_millis(self.gateway.limits.order_patience_ms);
         let mut unknown = 0;
         loop {
             match self.gateway.orderers.send(request, self.deadline).await {
-                Sent::Ordered(receipt) => {
-                    let place = place(&receipt, &self.checked);
-                    return Ok(Ordered::Receipt(receipt, place));
-                }
-                Sent::Refused(problem) if unknown > 0 => {
-                    // It was sent before: what this orderer did not do, another may have done.
-                    tracing::debug!(code = %problem.code, "not ordered again");
-                    if let Some(status) = self
-                        .watch
-                        .next(self.deadline.min(Instant::now() + UNKNOWN_PATIENCE))
-                        .await
-                    {
-                        return Ok(Ordered::Seen(status));
+                Sent::Ordered(receipt) => match place(&receipt, &self.checked) {
+                    Some(place) => return Ok(Ordered::Receipt(receipt, place)),
+                    None => {
+                        tracing::warn!(tx_id = hex::encode(self.checked.tx_id), "a receipt of something else");
+                        unknown += 1;
                     }
+                },
+                // It was sent before: what this orderer did not do, another may have done.
+                Sent::Refused(problem) if unknown > 0 => {
+                    tracing::debug!(code = %problem.code, "not ordered again");
                     unknown += 1;
                 }
                 Sent::Refused(problem) => {
@@ -267,24 +279,20 @@ impl Course<'_> {
                         "outcome of a broadcast unknown"
                     );
                     unknown += 1;
-                    if let Some(status) = self
-                        .watch
-                        .next(self.deadline.min(Instant::now() + UNKNOWN_PATIENCE))
-                        .await
-                    {
-                        return Ok(Ordered::Seen(status));
-                    }
                 }
             }
-            if unknown >= BROADCASTS_MAX {
-                if let Some(status) = self.watch.next(self.deadline).await {
+            if unknown > 0 {
+                let patience = match unknown {
+                    0..BROADCASTS_MAX => self.deadline.min(Instant::now() + UNKNOWN_PATIENCE),
+                    _ => self.deadline,
+                };
+                if let Some(status) = self.judged(None, patience).await {
                     return Ok(Ordered::Seen(status));
                 }
-                return Err(unknown_outcome("no receipt and no judgement in time"));
             }
             if Instant::now() >= self.deadline {
                 return Err(if unknown > 0 {
-                    unknown_outcome("no receipt and no judgement in time")
+                    self.unknown_outcome("no receipt and no judgement in time")
                 } else {
                     Problem::new(Code::DeadlineExceeded, "not ordered in time")
                 });
@@ -292,17 +300,45 @@ impl Course<'_> {
         }
     }
 
-    /// The judgement of the transaction with this receipt; of repetitions before it nothing follows.
-    async fn judgement(&mut self, place: Option<Place>) -> Result<TxStatus, Problem> {
-        loop {
-            let Some(status) = self.watch.next(self.deadline).await else {
-                return Err(unknown_outcome("ordered, and not judged here in time"));
-            };
-            let earlier = place.is_some_and(|place| (status.height, status.index) < place);
-            if !earlier || status.code == code::Code::Valid {
-                return Ok(status);
-            }
+    /// The judgement of the transaction with this receipt; of copies elsewhere nothing follows.
+    async fn judgement(&mut self, place: Place) -> Result<TxStatus, Problem> {
+        if let Some(status) = self.judged(Some(place), self.deadline).await {
+            return Ok(status);
         }
+        // A flood of copies may have hidden it from whoever watches.
+        let (partition, tx_id) = (self.checked.partition, self.checked.tx_id);
+        let block = self.gateway.ledger.block(partition, place.0);
+        match block.and_then(|block| block.transactions.get(place.1 as usize).copied()) {
+            Some((found, code)) if found == tx_id => Ok(TxStatus {
+                partition,
+                height: place.0,
+                index: place.1,
+                code,
+            }),
+            _ => Err(self.unknown_outcome("ordered, and not judged here in time")),
+        }
+    }
+
+    /// The next judgement that counts: at the place that the receipt names, or VALID.
+    async fn judged(&mut self, place: Option<Place>, deadline: Instant) -> Option<TxStatus> {
+        loop {
+            let status = self.watch.next(deadline).await?;
+            let is_ours = status.partition == self.checked.partition && place == Some((status.height, status.index));
+            if is_ours || status.code == code::Code::Valid {
+                return Some(status);
+            }
+            self.stranger = Some(status);
+        }
+    }
+
+    fn unknown_outcome(&self, why: &str) -> Problem {
+        let detail = match self.stranger {
+            Some(TxStatus { height, code, .. }) => {
+                format!("{why}; a copy at height {height} was judged {}", code.word())
+            }
+            None => why.to_owned(),
+        };
+        Problem::new(Code::UnknownOutcome, detail)
     }
 
     /// Who lost twice to the same neighbours waits a different while than they do.
@@ -313,8 +349,7 @@ impl Course<'_> {
         }
     }
 
-    fn ordered(&self, receipt: Receipt, place: Option<Place>, response: Vec<u8>) -> Submission {
-        let (height, index) = place.unwrap_or_default();
+    fn ordered(&self, receipt: Receipt, (height, index): Place, response: Vec<u8>) -> Submission {
         Submission {
             reached: Finality::Ordered.into(),
             code: String::new(),
@@ -364,10 +399,6 @@ fn refusal(tx_id: Option<Digest>, problem: Problem) -> rpc::SubmitReply {
         tx_id: tx_id.map(|id| id.to_vec()).unwrap_or_default(),
         outcome,
     }
-}
-
-fn unknown_outcome(detail: &str) -> Problem {
-    Problem::new(Code::UnknownOutcome, detail)
 }
 
 /// What an orderer asked for, a little jittered, within bounds.

@@ -111,6 +111,10 @@ pub(crate) enum Mood {
     Orders,
     /// Ordered, and the reply is lost.
     LosesReply,
+    /// Somebody had a copy with other signatures ordered before.
+    FollowsCopy,
+    /// Only such a copy is ordered, and nobody knows.
+    OnlyCopies,
     /// Not ordered, and nobody knows.
     LosesAll,
     Refuses(Problem),
@@ -171,6 +175,16 @@ impl FakeOrderer {
     }
 }
 
+/// The same transaction with an endorsement that does not hold.
+fn tampered(request: &BroadcastRequest) -> BroadcastRequest {
+    let mut transaction = ledger::Transaction::decode(&request.transaction[..]).expect("a transaction");
+    transaction.endorsements[0].signature[0] ^= 1;
+    BroadcastRequest {
+        transaction: transaction.encode_to_vec(),
+        ..request.clone()
+    }
+}
+
 fn sign(net: &TestNetParts, block: &ledger::Block) -> Vec<u8> {
     let block = block.encode_to_vec();
     let signature = Some(net.identity.sign(Purpose::Block, &net.channel, &block));
@@ -203,6 +217,14 @@ impl Orderer for Shared {
             Mood::Orders => broadcast_reply::Outcome::Receipt(self.0.append(&request)),
             Mood::LosesReply => {
                 self.0.append(&request);
+                return Err(CallError::Unknown("lost".to_owned()));
+            }
+            Mood::FollowsCopy => {
+                self.0.append(&tampered(&request));
+                broadcast_reply::Outcome::Receipt(self.0.append(&request))
+            }
+            Mood::OnlyCopies => {
+                self.0.append(&tampered(&request));
                 return Err(CallError::Unknown("lost".to_owned()));
             }
             Mood::LosesAll => return Err(CallError::Unknown("lost".to_owned())),
@@ -326,7 +348,8 @@ impl Rig {
 
     pub async fn evaluate(&self, function: &str, arguments: &str) -> Result<String, Problem> {
         let intent = rpc::evaluate_request::Intent::Call(Self::call(function, arguments));
-        let response = self.gateway.evaluated(Some(intent), &self.caller()).await?;
+        let place = self.gateway.admit("evaluate", &self.caller(), 0)?;
+        let response = self.gateway.evaluated(Some(intent), &self.caller(), place).await?;
         Ok(String::from_utf8(response).expect("text"))
     }
 

@@ -96,6 +96,13 @@ pub(super) fn answered(message: from_worker::Message) -> Answered {
     }
 }
 
+fn missing() -> Answered {
+    Answered::Final(Problem::new(
+        Code::ModuleInvalid,
+        "the contract's module is not on the control chain here",
+    ))
+}
+
 pub(super) struct Link {
     transport: Box<dyn Transport>,
     modules: ModuleSource,
@@ -165,8 +172,13 @@ impl Link {
         Busy(self)
     }
 
-    pub(super) fn open(&self, first: ToWorker) -> Result<Box<dyn Conversation>, CallError> {
-        self.transport.open(first)
+    /// A worker that lacks the module asks for it in one exchange at a time and waits long: it is not
+    /// asked before it can be given.
+    pub(super) fn open(&self, digest: &Digest, first: ToWorker) -> Result<Box<dyn Conversation>, Answered> {
+        if !self.has_module(digest) {
+            return Err(missing());
+        }
+        Ok(self.transport.open(first)?)
     }
 
     /// The worker's next word in this exchange, after whatever modules it wanted first.
@@ -208,13 +220,7 @@ impl Link {
     }
 
     fn send_module(&self, digest: &Digest) -> Result<(), Answered> {
-        let missing = || {
-            Problem::new(
-                Code::ModuleInvalid,
-                "the contract's module is not on the control chain here",
-            )
-        };
-        let component = (self.modules)(digest).ok_or_else(|| Answered::Final(missing()))?;
+        let component = (self.modules)(digest).ok_or_else(missing)?;
         {
             let mut sent = self.sent.lock();
             let now = Instant::now();

@@ -1,7 +1,7 @@
 //! What happens when workers are dead, busy, without module, or ask.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use protocol::sha256;
@@ -143,9 +143,43 @@ async fn a_worker_is_primed_when_it_connects_and_again_after_a_break() {
 
 #[tokio::test]
 async fn a_worker_is_not_primed_before_the_module_is_known_here() {
-    let (pool, _) = pool(1);
+    let (pool, workers) = pool(1);
     let link = &pool.links[0];
     assert!(link.wants_priming());
     link.prime(&[[7; 32]], soon()).await;
     assert!(!link.is_primed());
+    let opened = workers[0].opened.load(Ordering::Relaxed);
+    assert_eq!(opened, 0, "nor is it made to wait for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_is_primed_at_the_moment_in_which_the_module_comes() {
+    let worker = FakeWorker::new();
+    let (known, tasks) = (Arc::new(AtomicBool::new(false)), Tasks::new());
+    let modules = Arc::clone(&known);
+    let pool = Workers::over(
+        vec![Box::new(Arc::clone(&worker))],
+        Arc::new(move |_: &Digest| modules.load(Ordering::Relaxed).then(|| Arc::new(b"component".to_vec()))),
+    );
+    let (came, control) = watch::channel(None);
+    let watched = Watched {
+        tasks: tasks.clone(),
+        contracts: Arc::new([sha256(b"component")]),
+        control,
+        check: Health::new().check("workers"),
+    };
+    tasks.spawn("workers", OnFailure::Log, Arc::clone(&pool).watch(watched));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(worker.opened.load(Ordering::Relaxed), 0);
+    known.store(true, Ordering::Relaxed);
+    came.send_replace(Some(Tip {
+        height: 1,
+        header: [1; 32],
+    }));
+    let now = Instant::now();
+    while !pool.links[0].is_primed() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(now.elapsed(), Duration::ZERO);
+    tasks.cancel();
 }

@@ -72,7 +72,8 @@ async fn a_commit_is_seen_everywhere() {
         "as it was"
     );
     let later = ledger.snapshot(1, Some(height + 1)).err();
-    assert_eq!(later, Some(SnapshotUnavailable { tip: Some(height) }));
+    let tip = Some(height);
+    assert_eq!(later, Some(SnapshotUnavailable { tip, below: tip }));
     assert_eq!(snapshot.range(&key(b"a"), &key(b"b"), 10).expect("read").len(), 1);
     assert_eq!(snapshot.range(&key(b"a"), &key(b"c"), 10).expect("read").len(), 2);
     assert_eq!(snapshot.range(&key(b"a"), &key(b"c"), 1).expect("read").len(), 1);

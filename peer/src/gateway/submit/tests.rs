@@ -139,6 +139,27 @@ async fn without_an_answer_in_time_the_outcome_is_unknown_and_has_its_tx_id() {
 }
 
 #[tokio::test]
+async fn a_bad_copy_in_front_does_not_end_the_wait() {
+    let rig = Rig::new().await;
+    rig.orderer.expect(&[Mood::FollowsCopy]);
+    let submission = outcome(rig.submit("create", r#"["one"]"#, Finality::Committed).await).expect("committed");
+    assert_eq!((&*submission.code, submission.height), ("VALID", 2));
+}
+
+#[tokio::test]
+async fn without_a_receipt_a_bad_copy_says_nothing() {
+    let rig = Rig::new().await;
+    rig.orderer.expect(&[Mood::OnlyCopies]);
+    let submission = outcome(rig.submit("create", r#"["one"]"#, Finality::Committed).await).expect("committed");
+    assert_eq!((&*submission.code, submission.endorsements), ("VALID", 1), "sent again");
+    rig.orderer.expect(&vec![Mood::OnlyCopies; 20]);
+    let intent = Intent::Call(Rig::call("create", r#"["two"]"#));
+    let problem = outcome(rig.submit_intent(intent, Finality::Committed, 300).await).expect_err("unknown");
+    assert_eq!(problem.code, Code::UnknownOutcome);
+    assert!(problem.detail.contains("BAD_ENDORSEMENT_SIGNATURE"), "{problem}");
+}
+
+#[tokio::test]
 async fn a_retry_of_what_is_valid_returns_where_it_is() {
     let rig = Rig::new().await;
     let signed = rig.signed(("create", "one", r#"["one"]"#), Kind::Submit, |_| {});
