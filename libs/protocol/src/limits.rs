@@ -10,6 +10,13 @@ pub const TRANSACTION_BYTES_MAX: usize = 256 * 1024;
 pub const CERTIFICATE_BYTES_MAX: usize = 4 * 1024;
 /// Certificates one transaction cites: creator and endorsers.
 pub const TRANSACTION_CERTIFICATES_MAX: usize = 64;
+/// No certificate endorses a transaction twice.
+pub const ENDORSEMENTS_MAX: usize = TRANSACTION_CERTIFICATES_MAX - 1;
+/// Signature checks that one transaction can ask for: for every certificate it cites the issuer's and
+/// the one made with it. Certificates that nobody cites are not looked at.
+pub const TRANSACTION_SIGNATURES_MAX: usize = 2 * TRANSACTION_CERTIFICATES_MAX;
+/// As many as a block can ask for, its orderer's included.
+pub const BLOCK_SIGNATURES_MAX: usize = BLOCK_TRANSACTIONS_MAX * TRANSACTION_SIGNATURES_MAX + 2;
 /// The body of a block.
 pub const BLOCK_BYTES_MAX: usize = 1024 * 1024;
 /// What surrounds the body in a record: the orderer's certificate and signature.
@@ -66,12 +73,16 @@ pub const KEY_SUFFIX_BYTES_MAX: usize = 512;
 pub const KEY_BYTES_MAX: usize = CONTRACT_NAME_BYTES_MAX + 1 + 32 + KEY_SUFFIX_BYTES_MAX;
 pub const VALUE_BYTES_MAX: usize = 128 * 1024;
 pub const READS_MAX: usize = 1024;
+/// Ranges of one transaction. Each costs a seek, and one row more than it has entries at most.
 pub const RANGES_MAX: usize = 16;
+/// Entries of all ranges of one transaction: as many as 16 full pages of an endorser.
+pub const RANGE_ENTRIES_MAX: usize = 4096;
 pub const WRITES_MAX: usize = 256;
 pub const EVENTS_MAX: usize = 32;
 pub const EVENT_TYPE_BYTES_MAX: usize = 64;
 pub const EVENT_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 const _: () = assert!(VALUE_BYTES_MAX < TRANSACTION_BYTES_MAX);
+const _: () = assert!(READS_MAX <= RANGE_ENTRIES_MAX);
 
 pub const POLICY_BYTES_MAX: usize = 4 * 1024;
 pub const ORGANISATIONS_MAX: usize = 100;

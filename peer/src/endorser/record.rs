@@ -9,7 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use protocol::keys::prefix_end;
 use protocol::ledger;
-use protocol::limits::{KEY_SUFFIX_BYTES_MAX, RANGES_MAX, READS_MAX};
+use protocol::limits::{KEY_SUFFIX_BYTES_MAX, RANGE_ENTRIES_MAX, RANGES_MAX, READS_MAX};
 use service::rpc::{self, question::Question};
 use service::{Code, Problem};
 
@@ -20,6 +20,7 @@ use crate::workers::View;
 pub const PAGE_ROWS_MAX: usize = 256;
 /// Bytes of values after which a page ends.
 pub const PAGE_BYTES_MAX: usize = 512 * 1024;
+const _: () = assert!(RANGES_MAX * PAGE_ROWS_MAX <= RANGE_ENTRIES_MAX);
 
 /// State at one height, by full keys.
 pub trait State: Send + Sync {
