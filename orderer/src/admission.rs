@@ -20,12 +20,10 @@ use std::{
 use protocol::{
     Digest,
     code::Code as Verdict,
-    hash::digest,
     identity::{Certificate, IdentityError, Role},
     keys::partition_of,
     ledger::Signature,
     limits::{CERTIFICATE_BYTES_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_CERTIFICATES_MAX},
-    sha256,
     transaction::{self, Checker, Rejection, Table, Transaction},
 };
 use service::{
@@ -115,8 +113,8 @@ impl Admission {
     /// The expensive part; runs beside others. `unix_ms` is the wall clock.
     pub fn check(&self, request: BroadcastRequest, unix_ms: u64) -> Result<Admitted, Problem> {
         let tx = transaction::decode(&request.transaction).map_err(refusal)?;
-        let table = self.checker.table(request.certificates.iter().map(Vec::as_slice));
-        let explain = |rejection| self.explain(rejection, &tx, &request.certificates, &table);
+        let table = Table::new(request.certificates.iter().map(Vec::as_slice));
+        let explain = |rejection| self.explain(rejection, &tx, &table);
         let checked = self.checker.check(&tx, &table, None).map_err(explain)?;
         let endorsers = checked.endorsers.map_err(explain)?;
         self.checker.check_policy(&tx, &endorsers).map_err(refusal)?;
@@ -134,9 +132,9 @@ impl Admission {
         self.in_force(&checked.creator, "proposal.creator", unix_ms)?;
         let mut cited = HashMap::from([(checked.creator.hash, checked.creator)]);
         for signature in &tx.endorsements {
-            if let Some(endorser) = find(&table, signature) {
-                self.in_force(endorser, "endorsements.certificate", unix_ms)?;
-                cited.insert(endorser.hash, endorser.clone());
+            if let Some(endorser) = self.checker.lookup(&table, &signature.certificate) {
+                self.in_force(&endorser, "endorsements.certificate", unix_ms)?;
+                cited.insert(endorser.hash, endorser);
             }
         }
         let certificates = cited
@@ -166,11 +164,12 @@ impl Admission {
     }
 
     /// Says more of a certificate that is not a member's: on the way out there is time.
-    fn explain(&self, rejection: Rejection, tx: &Transaction, brought: &[Vec<u8>], table: &Table) -> Problem {
+    fn explain(&self, rejection: Rejection, tx: &Transaction, table: &Table<'_>) -> Problem {
         let missing = match rejection.code {
             Verdict::UnknownCreator => Some(tx.proposal.creator.as_slice()),
             Verdict::UnknownEndorser => {
-                let stranger = |signature: &&Signature| find(table, signature).is_none_or(|c| c.role != Role::Peer);
+                let endorser = |signature: &Signature| self.checker.lookup(table, &signature.certificate);
+                let stranger = |signature: &&Signature| endorser(signature).is_none_or(|c| c.role != Role::Peer);
                 tx.endorsements
                     .iter()
                     .find(stranger)
@@ -180,7 +179,7 @@ impl Admission {
         };
         let problem = refusal(rejection.clone());
         let Some(missing) = missing else { return problem };
-        let Some(der) = brought.iter().find(|der| sha256(der)[..] == *missing) else {
+        let Some(der) = table.der(missing) else {
             return Problem {
                 detail: format!("{}: the certificate was not sent along", rejection.code),
                 ..problem
@@ -202,10 +201,6 @@ impl Admission {
             }
         }
     }
-}
-
-fn find<'a>(table: &'a Table, signature: &Signature) -> Option<&'a Arc<Certificate>> {
-    table.get(&digest(&signature.certificate)?)
 }
 
 /// A check's rejection in the words of refusals: the detail starts with the validation code.

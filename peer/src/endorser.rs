@@ -18,6 +18,7 @@ use protocol::keys::{key_prefix, response_digest};
 use protocol::ledger::{self, Kind, Signature};
 use protocol::limits::{RESPONSE_BYTES_MAX, SNAPSHOTS_KEPT, TRANSACTION_BYTES_MAX};
 use protocol::signature::Purpose;
+use protocol::transaction::Checker;
 use service::identity::Identity;
 use service::signer::BatchSigner;
 use service::tls::Trust;
@@ -109,7 +110,7 @@ impl Endorser {
             keys: routed.keys.clone(),
         };
         let done = self.workers.invoke(&call, &mut record, deadline).await?;
-        let (result, response) = assemble(checked, place, record, done)?;
+        let (result, response) = assemble(&self.ledger.checker, checked, place, record, done)?;
         let signature = self.signer.sign(Purpose::Endorsement, result.clone()).await?;
         let certificate = Arc::from(self.identity.certificate_der());
         Ok(Endorsed {
@@ -162,6 +163,7 @@ pub fn context(checked: &Checked) -> rpc::Context {
 
 /// The result's bytes and the response.
 fn assemble(
+    checker: &Checker,
     checked: &Checked,
     (snapshot_height, snapshot_header): (u64, protocol::Digest),
     record: Record,
@@ -194,7 +196,7 @@ fn assemble(
         response_digest: response_digest(&checked.salt, &done.response).to_vec(),
         events: done.events,
     };
-    check::result(&result)?;
+    check::result(checker, &result)?;
     let bytes = result.encode_to_vec();
     if bytes.len() + checked.bytes.len() + ENDORSEMENTS_BYTES > TRANSACTION_BYTES_MAX {
         return Err(Problem::new(

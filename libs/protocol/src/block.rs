@@ -14,7 +14,7 @@ use crate::{
 #[derive(Default)]
 pub struct Opened {
     pub transactions: Vec<Vec<u8>>,
-    pub certificates: Table,
+    pub certificates: Table<'static>,
     pub marker: Option<Marker>,
     /// The orderer that appended it; `None` for a record that is an empty block for its faults.
     pub orderer: Option<Digest>,
@@ -54,9 +54,9 @@ fn try_open(checker: &Checker, partition: u32, raw: &[u8]) -> Result<Opened, &'s
         )
         .map_err(|_| "the orderer's signature does not cover the block")?;
     let block: Block = canonical::decode(&record.block).map_err(|_| "the block is not canonical")?;
-    check_form(checker, partition, &block, record.block.len())?;
+    let hashes = check_form(checker, partition, &block, record.block.len())?;
     Ok(Opened {
-        certificates: checker.table(block.certificates.iter().map(Vec::as_slice)),
+        certificates: Table::owned(hashes.into_iter().zip(block.certificates)),
         transactions: block.transactions,
         marker: block.marker,
         orderer: Some(orderer.hash),
@@ -64,7 +64,8 @@ fn try_open(checker: &Checker, partition: u32, raw: &[u8]) -> Result<Opened, &'s
     })
 }
 
-fn check_form(checker: &Checker, partition: u32, block: &Block, bytes: usize) -> Result<(), &'static str> {
+/// Gives the hashes of the certificates.
+fn check_form(checker: &Checker, partition: u32, block: &Block, bytes: usize) -> Result<Vec<Digest>, &'static str> {
     if block.channel != checker.channel.id || block.epoch != 0 {
         return Err("the block is of another channel or epoch");
     }
@@ -81,7 +82,7 @@ fn check_form(checker: &Checker, partition: u32, block: &Block, bytes: usize) ->
     if !ascending(&hashes, |hash| hash) {
         return Err("the certificates do not ascend by hash");
     }
-    Ok(())
+    Ok(hashes)
 }
 
 /// Whether a marker is the one that starts a partition. Later sequences are recognised and are no-ops.

@@ -76,7 +76,7 @@ codes! {
     UnknownEndorser = 18, "UNKNOWN_ENDORSER";
     /// Every endorsement's signature covers this result on this channel.
     BadEndorsement = 19, "BAD_ENDORSEMENT_SIGNATURE";
-    /// The endorsements satisfy the policy of function, contract or channel, and of every written key.
+    /// The endorsements satisfy the policy of function, contract or channel, and of every written key; a key's new policy is one that peers of members can satisfy.
     PolicyNotSatisfied = 20, "POLICY_NOT_SATISFIED";
     /// Every key read still has the version that was read.
     MvccConflict = 21, "MVCC_CONFLICT";

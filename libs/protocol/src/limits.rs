@@ -10,6 +10,13 @@ pub const TRANSACTION_BYTES_MAX: usize = 256 * 1024;
 pub const CERTIFICATE_BYTES_MAX: usize = 4 * 1024;
 /// Certificates one transaction cites: creator and endorsers.
 pub const TRANSACTION_CERTIFICATES_MAX: usize = 64;
+/// No certificate endorses a transaction twice.
+pub const ENDORSEMENTS_MAX: usize = TRANSACTION_CERTIFICATES_MAX - 1;
+/// Signature checks that one transaction can ask for: for every certificate it cites the issuer's and
+/// the one made with it. Certificates that nobody cites are not looked at.
+pub const TRANSACTION_SIGNATURES_MAX: usize = 2 * TRANSACTION_CERTIFICATES_MAX;
+/// As many as a block can ask for, its orderer's included.
+pub const BLOCK_SIGNATURES_MAX: usize = BLOCK_TRANSACTIONS_MAX * TRANSACTION_SIGNATURES_MAX + 2;
 /// The body of a block.
 pub const BLOCK_BYTES_MAX: usize = 1024 * 1024;
 /// What surrounds the body in a record: the orderer's certificate and signature.
@@ -72,13 +79,17 @@ pub const PAGE_ROWS_MAX: usize = 256;
 pub const PAGE_BYTES_MAX: usize = 512 * 1024;
 /// Values that a call names by their keys at once: they travel to the worker in one message.
 pub const NAMED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Ranges of one transaction. Each costs a seek, and one row more than it has entries at most.
 pub const RANGES_MAX: usize = 16;
+/// Entries of all ranges of one transaction: as many as 16 full pages of an endorser.
+pub const RANGE_ENTRIES_MAX: usize = 4096;
 pub const WRITES_MAX: usize = 256;
 pub const EVENTS_MAX: usize = 32;
 pub const EVENT_TYPE_BYTES_MAX: usize = 64;
 pub const EVENT_PAYLOAD_BYTES_MAX: usize = 16 * 1024;
 const _: () = assert!(VALUE_BYTES_MAX < TRANSACTION_BYTES_MAX);
 const _: () = assert!(PAGE_BYTES_MAX < RESPONSE_BYTES_MAX && VALUE_BYTES_MAX < PAGE_BYTES_MAX);
+const _: () = assert!(READS_MAX <= RANGE_ENTRIES_MAX && RANGES_MAX * PAGE_ROWS_MAX <= RANGE_ENTRIES_MAX);
 const _: () = assert!(NAMED_BYTES_MAX < GRPC_MESSAGE_BYTES_MAX / 2);
 
 /// Admins' signatures, and their certificates, that one genesis, config or module brings along: anyone who may write

@@ -441,7 +441,7 @@ mod tests {
             .proposal(|proposal| proposal.kind = ledger::Kind::Query.into())
             .build();
         let decoded = transaction::decode(&tx.bytes).expect("canonical");
-        let table = net.checker().table(tx.certificates.iter().map(Vec::as_slice));
+        let table = transaction::Table::new(tx.certificates.iter().map(Vec::as_slice));
         let rejection = net.checker().check(&decoded, &table, None).expect_err("a query");
         assert_eq!(rejection.code, Code::NotSubmit);
     }

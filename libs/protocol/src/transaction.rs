@@ -5,7 +5,11 @@
 //! ```
 //! Checks are made in the order of [`Code`]; the first that fails gives the code.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use quick_cache::sync::Cache;
 
@@ -113,11 +117,13 @@ pub fn decode(bytes: &[u8]) -> Result<Transaction, Rejection> {
         "client.certificate",
     )?;
     let endorsements = message.endorsements;
-    require(
-        endorsements.len() < TRANSACTION_CERTIFICATES_MAX,
-        Code::TooLarge,
-        "endorsements",
-    )?;
+    require(endorsements.len() <= ENDORSEMENTS_MAX, Code::TooLarge, "endorsements")?;
+    // A second one by the same certificate counts for nothing and would cost as much as the first.
+    let mut seen = HashSet::with_capacity(endorsements.len());
+    let once = endorsements
+        .iter()
+        .all(|endorsement| seen.insert(&endorsement.certificate));
+    require(once, Code::BadEncoding, "endorsements.certificate")?;
     Ok(Transaction {
         tx_id: sha256(&message.proposal),
         hash: sha256(bytes),
@@ -132,7 +138,8 @@ pub fn decode(bytes: &[u8]) -> Result<Transaction, Rejection> {
     })
 }
 
-fn check_result(result: &TxResult) -> Result<(), Rejection> {
+/// The form of what endorsers sign; an endorser holds what a contract gave against it before it signs.
+pub fn check_result(result: &TxResult) -> Result<(), Rejection> {
     let sizes = [
         (result.tx_id.len(), "result.tx_id"),
         (result.contract_digest.len(), "result.contract_digest"),
@@ -151,12 +158,9 @@ fn check_result(result: &TxResult) -> Result<(), Rejection> {
     sorted(ascending(&result.reads, |r| &r.key[..]), "result.reads")?;
     sorted(ascending(&result.writes, |w| &w.key[..]), "result.writes")?;
     sorted(ascending(&result.policies, |p| &p.key[..]), "result.policies")?;
+    let entries: usize = result.ranges.iter().map(|range| range.entries.len()).sum();
+    require(entries <= RANGE_ENTRIES_MAX, Code::TooLarge, "result.ranges.entries")?;
     for range in &result.ranges {
-        require(
-            range.entries.len() <= READS_MAX,
-            Code::TooLarge,
-            "result.ranges.entries",
-        )?;
         sorted(range.start < range.end, "result.ranges.end")?;
         sorted(ascending(&range.entries, |r| &r.key[..]), "result.ranges.entries")?;
         let inside = |read: &ledger::Read| range.start <= read.key && read.key < range.end && read.version.is_some();
@@ -236,9 +240,21 @@ impl Certificates {
         Certificates(Cache::new(capacity))
     }
 
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// `None`: not in the profile, of no member, or revoked on the ledger.
     pub fn check(&self, channel: &Channel, der: &[u8]) -> Option<Arc<Certificate>> {
-        let hash = sha256(der);
+        self.check_hashed(channel, sha256(der), der)
+    }
+
+    fn check_hashed(&self, channel: &Channel, hash: Digest, der: &[u8]) -> Option<Arc<Certificate>> {
         if let Some(known) = self.0.get(&hash) {
             return Some(known);
         }
@@ -250,8 +266,24 @@ impl Certificates {
     }
 }
 
-/// Certificates that a block or a request brought along, by hash.
-pub type Table = HashMap<Digest, Arc<Certificate>>;
+/// Certificates (DER) that a block or a request brought along, by hash. One is parsed and checked when
+/// a transaction cites it: any number of others costs nothing.
+#[derive(Default)]
+pub struct Table<'a>(HashMap<Digest, Cow<'a, [u8]>>);
+
+impl<'a> Table<'a> {
+    pub fn new(ders: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        Table(ders.into_iter().map(|der| (sha256(der), Cow::from(der))).collect())
+    }
+
+    pub fn owned(ders: impl IntoIterator<Item = (Digest, Vec<u8>)>) -> Table<'static> {
+        Table(ders.into_iter().map(|(hash, der)| (hash, Cow::from(der))).collect())
+    }
+
+    pub fn der(&self, hash: &[u8]) -> Option<&[u8]> {
+        self.0.get(&digest(hash)?).map(|der| &**der)
+    }
+}
 
 /// What the checks without state found of one transaction.
 #[derive(Clone, Debug)]
@@ -277,12 +309,10 @@ impl Checker {
         }
     }
 
-    /// Those of the certificates that members issued.
-    pub fn table<'a>(&self, ders: impl IntoIterator<Item = &'a [u8]>) -> Table {
-        let checked = ders
-            .into_iter()
-            .filter_map(|der| self.certificates.check(&self.channel, der));
-        checked.map(|certificate| (certificate.hash, certificate)).collect()
+    /// The certificate with this hash, if it was brought along and a member issued it.
+    pub fn lookup(&self, table: &Table<'_>, hash: &[u8]) -> Option<Arc<Certificate>> {
+        let der = table.der(hash)?;
+        self.certificates.check_hashed(&self.channel, digest(hash)?, der)
     }
 
     /// A client's intent: channel, creator, rights, signature. Kind is the caller's to judge.
@@ -291,7 +321,7 @@ impl Checker {
         bytes: &[u8],
         proposal: &Proposal,
         signature: &Signature,
-        table: &Table,
+        table: &Table<'_>,
     ) -> Result<Arc<Certificate>, Rejection> {
         require(
             proposal.channel == self.channel.id,
@@ -299,7 +329,7 @@ impl Checker {
             "proposal.channel",
         )?;
         require(proposal.epoch == 0, Code::WrongChannel, "proposal.epoch")?;
-        let creator = lookup(table, &proposal.creator).ok_or(Rejection {
+        let creator = self.lookup(table, &proposal.creator).ok_or(Rejection {
             code: Code::UnknownCreator,
             field: "proposal.creator",
         })?;
@@ -325,7 +355,7 @@ impl Checker {
     }
 
     /// Everything that can be judged without state and height. `partition`: where it stands, if it does.
-    pub fn check(&self, tx: &Transaction, table: &Table, partition: Option<u32>) -> Result<Checked, Rejection> {
+    pub fn check(&self, tx: &Transaction, table: &Table<'_>, partition: Option<u32>) -> Result<Checked, Rejection> {
         let channel = &self.channel;
         require(
             tx.proposal.channel == channel.id,
@@ -352,7 +382,10 @@ impl Checker {
         check_keys(tx)?;
         Ok(Checked {
             creator,
-            endorsers: self.check_endorsements(tx, table),
+            endorsers: self.check_endorsements(tx, table).and_then(|endorsers| {
+                self.check_key_policies(&tx.result)?;
+                Ok(endorsers)
+            }),
         })
     }
 
@@ -364,10 +397,12 @@ impl Checker {
         })
     }
 
-    fn check_endorsements(&self, tx: &Transaction, table: &Table) -> Result<Vec<Principal>, Rejection> {
+    fn check_endorsements(&self, tx: &Transaction, table: &Table<'_>) -> Result<Vec<Principal>, Rejection> {
         let mut principals = Vec::with_capacity(tx.endorsements.len());
         for signature in &tx.endorsements {
-            let endorser = lookup(table, &signature.certificate).filter(|c| c.role == Role::Peer);
+            let endorser = self
+                .lookup(table, &signature.certificate)
+                .filter(|c| c.role == Role::Peer);
             let endorser = endorser.ok_or(Rejection {
                 code: Code::UnknownEndorser,
                 field: "endorsements.certificate",
@@ -389,15 +424,28 @@ impl Checker {
         Ok(principals)
     }
 
+    /// Nobody may lock a key for ever: its new policy names members only, and one transaction's
+    /// endorsements, which are by peers, can satisfy it.
+    pub fn check_key_policies(&self, result: &TxResult) -> Result<(), Rejection> {
+        let is_member = |msp_id: &str| self.channel.members.get(msp_id).is_some();
+        let opens = |text: &str| {
+            Policy::parse(text).is_ok_and(|policy| {
+                policy.organisations().into_iter().all(is_member) && policy.can_be_endorsed(ENDORSEMENTS_MAX)
+            })
+        };
+        let mut set = result.policies.iter().filter(|policy| !policy.policy.is_empty());
+        require(
+            set.all(|policy| opens(&policy.policy)),
+            Code::PolicyNotSatisfied,
+            "result.policies.policy",
+        )
+    }
+
     /// The policy of function, contract or channel; policies of keys are state.
     pub fn check_policy(&self, tx: &Transaction, endorsers: &[Principal]) -> Result<(), Rejection> {
         let policy = self.channel.policy(self.contract(tx)?, &tx.proposal.function);
         require(policy.evaluate(endorsers), Code::PolicyNotSatisfied, "endorsements")
     }
-}
-
-fn lookup(table: &Table, hash: &[u8]) -> Option<Arc<Certificate>> {
-    table.get(&digest(hash)?).cloned()
 }
 
 fn check_keys(tx: &Transaction) -> Result<(), Rejection> {
@@ -419,3 +467,6 @@ fn check_keys(tx: &Transaction) -> Result<(), Rejection> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

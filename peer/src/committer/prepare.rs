@@ -1,7 +1,5 @@
 //! Stage 1: everything about a block that needs neither state nor order. Runs in parallel.
 
-use std::sync::Arc;
-
 use protocol::{
     Digest, block,
     ledger::Marker,
@@ -42,8 +40,7 @@ const PARALLEL_MIN: usize = 4;
 
 pub fn prepare(checker: &Checker, partition: u32, raw: &[u8]) -> Prepared {
     let opened = block::open(checker, partition, raw);
-    let table = Arc::new(opened.certificates);
-    let prepare = |bytes: Vec<u8>| prepare_tx(checker, &table, partition, &bytes);
+    let prepare = |bytes: Vec<u8>| prepare_tx(checker, &opened.certificates, partition, &bytes);
     let transactions = if opened.transactions.len() < PARALLEL_MIN {
         opened.transactions.into_iter().map(prepare).collect()
     } else {
@@ -57,7 +54,7 @@ pub fn prepare(checker: &Checker, partition: u32, raw: &[u8]) -> Prepared {
     }
 }
 
-fn prepare_tx(checker: &Checker, table: &Table, partition: u32, bytes: &[u8]) -> PreparedTx {
+fn prepare_tx(checker: &Checker, table: &Table<'_>, partition: u32, bytes: &[u8]) -> PreparedTx {
     let mut transaction = match transaction::decode(bytes) {
         Ok(transaction) => transaction,
         Err(rejection) => {

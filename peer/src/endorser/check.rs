@@ -7,12 +7,9 @@
 use protocol::identity::Certificate;
 use protocol::keys::{arguments_commitment, partition_of};
 use protocol::ledger::{self, Kind, Proposal, Signature};
-use protocol::limits::{
-    ARGUMENTS_BYTES_MAX, CERTIFICATE_BYTES_MAX, CLOCK_SKEW_MS_MAX, EVENT_PAYLOAD_BYTES_MAX, EVENT_TYPE_BYTES_MAX,
-    EVENTS_MAX, SIGNATURE_PATH_MAX, VALUE_BYTES_MAX, WRITES_MAX,
-};
-use protocol::transaction::{Actor, Rejection, decode_proposal};
-use protocol::{Digest, canonical, code, policy::Policy, sha256};
+use protocol::limits::{ARGUMENTS_BYTES_MAX, CERTIFICATE_BYTES_MAX, CLOCK_SKEW_MS_MAX, SIGNATURE_PATH_MAX};
+use protocol::transaction::{Actor, Checker, Rejection, Table, check_result, decode_proposal};
+use protocol::{Digest, code, sha256};
 use service::{Code, Problem, rpc, time};
 
 use super::Endorser;
@@ -68,7 +65,7 @@ impl Endorser {
             .signature
             .ok_or_else(|| Problem::invalid("signature", "is missing"))?;
         let proposal = decode_proposal(&signed.proposal).map_err(refusal)?;
-        let table = checker.table([signed.certificate.as_slice()]);
+        let table = Table::new([signed.certificate.as_slice()]);
         let creator = checker
             .check_proposal(&signed.proposal, &proposal, &signature, &table)
             .map_err(refusal)?;
@@ -206,45 +203,21 @@ fn key32(bytes: &[u8]) -> Result<Digest, Problem> {
 }
 
 /// What the worker hands over must be what `validate` accepts; a violation is the contract's fault.
-pub fn result(result: &ledger::Result) -> Result<(), Problem> {
-    let sorted = canonical::ascending(&result.writes, |write| &write.key[..])
-        && canonical::ascending(&result.policies, |policy| &policy.key[..]);
-    if !sorted {
-        return Err(Problem::internal("a worker handed over writes out of order"));
-    }
-    let too_large =
-        |what: &str, max: usize| Err(Problem::new(Code::OutputTooLarge, format!("at most {max}")).with_field(what));
-    if result.writes.len() > WRITES_MAX || result.policies.len() > WRITES_MAX {
-        return too_large("writes", WRITES_MAX);
-    }
-    if result.writes.iter().any(|write| write.value.len() > VALUE_BYTES_MAX) {
-        return too_large("writes.value", VALUE_BYTES_MAX);
-    }
-    if result.events.len() > EVENTS_MAX {
-        return too_large("events", EVENTS_MAX);
-    }
-    if result
-        .events
-        .iter()
-        .any(|event| event.r#type.len() > EVENT_TYPE_BYTES_MAX)
-    {
-        return too_large("events.type", EVENT_TYPE_BYTES_MAX);
-    }
-    if result
-        .events
-        .iter()
-        .any(|event| event.payload.len() > EVENT_PAYLOAD_BYTES_MAX)
-    {
-        return too_large("events.payload", EVENT_PAYLOAD_BYTES_MAX);
-    }
-    let parses = |policy: &ledger::KeyPolicy| policy.policy.is_empty() || Policy::parse(&policy.policy).is_ok();
-    if !result.policies.iter().all(parses) {
-        return Err(Problem::new(
-            Code::Trapped,
-            "the contract set a policy that does not parse",
-        ));
-    }
-    Ok(())
+pub fn result(checker: &Checker, result: &ledger::Result) -> Result<(), Problem> {
+    use protocol::code::Code as Check;
+    let faulty = |Rejection { code, field }: Rejection| {
+        let problem = match (code, field) {
+            (Check::TooLarge, _) => Problem::new(Code::OutputTooLarge, code.rule()),
+            (_, "result.policies.policy") => Problem::new(
+                Code::Trapped,
+                "the contract set a policy that does not parse or that no peers of members could satisfy",
+            ),
+            _ => return Problem::internal(format!("a worker handed over a malformed result: {field}")),
+        };
+        problem.with_field(field)
+    };
+    check_result(result).map_err(faulty)?;
+    checker.check_key_policies(result).map_err(faulty)
 }
 
 /// A check of the protocol as a refusal.
@@ -267,6 +240,8 @@ pub fn refusal(rejection: Rejection) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use protocol::{limits::VALUE_BYTES_MAX, testing::TestNet};
+
     use super::*;
 
     #[test]
@@ -289,33 +264,48 @@ mod tests {
     }
 
     #[test]
-    fn unordered_or_oversized_output_never_leaves() {
-        let write = |key: &str| ledger::Write {
+    fn what_validate_refuses_never_leaves() {
+        let checker = TestNet::new(&["HospitalA"], 1).checker();
+        let judge = |change: &dyn Fn(&mut ledger::Result)| {
+            let mut output = ledger::Result {
+                tx_id: vec![0; 32],
+                contract_digest: vec![0; 32],
+                snapshot_header: vec![0; 32],
+                response_digest: vec![0; 32],
+                ..Default::default()
+            };
+            change(&mut output);
+            result(&checker, &output).map_err(|problem| problem.code)
+        };
+        let write = |key: &str, bytes: usize| ledger::Write {
             key: key.into(),
+            value: vec![0; bytes],
             ..Default::default()
         };
-        let of = |writes| ledger::Result {
-            writes,
-            ..Default::default()
+        let policy = |text: &str| {
+            judge(&|output| {
+                output.policies.push(ledger::KeyPolicy {
+                    key: b"a".to_vec(),
+                    policy: text.to_owned(),
+                })
+            })
         };
-        assert!(result(&of(vec![write("a"), write("b")])).is_ok());
         assert_eq!(
-            result(&of(vec![write("b"), write("a")])).expect_err("order").code,
-            Code::Internal
+            judge(&|output| output.writes = vec![write("a", 1), write("b", 1)]),
+            Ok(())
         );
-        let large = ledger::Write {
-            value: vec![0; VALUE_BYTES_MAX + 1],
-            ..write("a")
-        };
-        assert_eq!(result(&of(vec![large])).expect_err("size").code, Code::OutputTooLarge);
-        let policies = vec![ledger::KeyPolicy {
-            key: b"a".to_vec(),
-            policy: "AND(".into(),
-        }];
-        let bad = ledger::Result {
-            policies,
-            ..Default::default()
-        };
-        assert_eq!(result(&bad).expect_err("policy").code, Code::Trapped);
+        assert_eq!(
+            judge(&|output| output.writes = vec![write("b", 1), write("a", 1)]),
+            Err(Code::Internal)
+        );
+        assert_eq!(
+            judge(&|output| output.writes = vec![write("a", VALUE_BYTES_MAX + 1)]),
+            Err(Code::OutputTooLarge)
+        );
+        assert_eq!(policy("OR('HospitalA.peer')"), Ok(()));
+        assert_eq!(policy(""), Ok(()));
+        for locks in ["AND(", "OR('Stranger.peer')", "OR('HospitalA.client')"] {
+            assert_eq!(policy(locks), Err(Code::Trapped), "{locks}");
+        }
     }
 }

@@ -198,7 +198,7 @@ async fn all_endorsers_sign_identical_bytes_that_validate_accepts() {
     let tx = transaction::decode(&tx.encode_to_vec()).expect("a transaction");
     let checker = rig.net.checker();
     let peers = [A, "HospitalB"].map(|msp_id| rig.net.identity(msp_id, "peer0").der());
-    let table = checker.table(peers.into_iter().chain([&signed.certificate[..]]));
+    let table = transaction::Table::new(peers.into_iter().chain([&signed.certificate[..]]));
     let checked = checker
         .check(&tx, &table, None)
         .expect("passes every check without state");

@@ -511,18 +511,26 @@ async fn in_block(here: &Here, name: &str, partition: u32, transactions: &[&Buil
 
 /// 2 of 4 must endorse: one does not do, nor does one twice.
 async fn policies(here: &Here, orderer: &mut AtOrderer, others: &Others) {
-    let cases: [(&str, Vec<Signer>); 3] = [
-        ("one endorsement where two are needed", vec![others.peer_a.clone()]),
+    let too_few = (Code::PermissionDenied, "endorsements", Verdict::PolicyNotSatisfied);
+    let repeated = (Code::BadEncoding, "endorsements.certificate", Verdict::BadEncoding);
+    let cases = [
+        (
+            "one endorsement where two are needed",
+            vec![others.peer_a.clone()],
+            too_few,
+        ),
         (
             "one endorsement twice where two are needed",
             vec![others.peer_a.clone(); 2],
+            repeated,
         ),
         (
             "two of one organisation where two are needed",
             vec![others.peer_a.clone(), here.world.identity("HospitalA", "attester")],
+            too_few,
         ),
     ];
-    for (name, endorsers) in cases {
+    for (name, endorsers, (code, field, verdict)) in cases {
         let mut draft = here.world.draft(&here.client, here.fresh_under(RECORDS_2_OF)).await;
         draft.endorsers = endorsers;
         let built = draft.build();
@@ -530,11 +538,11 @@ async fn policies(here: &Here, orderer: &mut AtOrderer, others: &Others) {
             let problem = orderer.broadcast(built.request()).await.expect_err(name);
             assert_eq!(
                 (problem.code, problem.field.as_str()),
-                (Code::PermissionDenied, "endorsements"),
+                (code, field),
                 "{name}: {problem}"
             );
             let partition = built.partition(here.world.partitions());
-            in_block(here, name, partition, &[&built], &[Verdict::PolicyNotSatisfied]).await;
+            in_block(here, name, partition, &[&built], &[verdict]).await;
         })
         .await;
     }

@@ -67,6 +67,20 @@ impl Policy {
         names.into_iter().map(str::to_owned).collect()
     }
 
+    /// Whether endorsements can satisfy it at all: peers sign, no more than `endorsements_max`, and every
+    /// leaf has a certificate of its own. With more leaves than that only the cheapest set is tried,
+    /// which is enough wherever the policy's greed does not defeat it. Linear in the policy's size but for
+    /// one evaluation: what anybody may write into a transaction is judged by this.
+    pub fn can_be_endorsed(&self, endorsements_max: usize) -> bool {
+        let leaves = self.leaves();
+        let all: Set = (0..leaves.len()).filter(|&leaf| is_endorsers(leaves[leaf])).collect();
+        let set = match all.len() <= endorsements_max {
+            true => Some(all),
+            false => cheapest(&self.0, &mut 0),
+        };
+        set.is_some_and(|set| set.len() <= endorsements_max && self.accepts(&leaves, &set))
+    }
+
     /// The set in an order that the greedy evaluation accepts, if there is one.
     fn order(&self, leaves: &[&Leaf], mut set: Set) -> Option<Set> {
         if self.accepts(leaves, &set) {
@@ -127,6 +141,33 @@ pub(super) fn signer(position: usize, leaf: &Leaf) -> Principal {
         role,
         identity,
     }
+}
+
+/// Only peers endorse.
+fn is_endorsers(leaf: &Leaf) -> bool {
+    matches!(leaf.role, PrincipalRole::Member | PrincipalRole::Is(Role::Peer))
+}
+
+/// A set of least size that would do were there no greed. `next` is the position of the gate's first leaf.
+fn cheapest(gate: &Gate, next: &mut usize) -> Option<Set> {
+    let mut rules: Vec<Set> = Vec::with_capacity(gate.rules.len());
+    for rule in &gate.rules {
+        match rule {
+            Rule::Gate(gate) => rules.extend(cheapest(gate, next)),
+            Rule::Leaf(leaf) => {
+                rules.extend(is_endorsers(leaf).then(|| vec![*next]));
+                *next += 1;
+            }
+        }
+    }
+    if rules.len() < gate.needed {
+        return None;
+    }
+    rules.sort_by_key(Vec::len);
+    rules.truncate(gate.needed);
+    let mut set = rules.concat();
+    set.sort_unstable();
+    Some(set)
 }
 
 fn liveness(leaves: &[&Leaf], alive: &dyn Fn(&str) -> bool) -> Vec<bool> {

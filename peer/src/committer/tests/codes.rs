@@ -394,3 +394,16 @@ fn a_peer_may_create_for_a_client_only() {
         "a client speaks for nobody else"
     );
 }
+
+#[test]
+fn an_endorsement_does_not_count_twice() {
+    let mut partition = partition();
+    let net = partition.net.clone();
+    let subject = subject(&net);
+    let twice = |tx: TxBuilder<'_>| {
+        let peer = net.identity("HospitalA", "peer0");
+        tx.endorsers(&[peer, peer]).build()
+    };
+    let tx = twice(sound(&partition, &net, &subject));
+    assert_eq!(partition.judge(&tx), Code::BadEncoding);
+}

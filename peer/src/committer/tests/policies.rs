@@ -86,3 +86,17 @@ fn counts_for_the_transactions_after_it_in_the_block() {
     let digest = case.partition.maps.digest(Some(0), case.net.channel.config_digest);
     assert_eq!(case.partition.position.lattice.digest(), digest);
 }
+
+#[test]
+fn nobody_locks_a_key_for_ever() {
+    let mut case = Case::new();
+    for policy in [
+        "OR('Stranger.peer')",
+        "AND('HospitalA.peer', 'HospitalB.client')",
+        "OutOf(3, 'HospitalA.peer', 'HospitalB.peer')",
+    ] {
+        let tx = case.tx(&["HospitalA"], |tx| tx.policy(b"k", policy));
+        assert_eq!(case.partition.judge(&tx), Code::PolicyNotSatisfied, "{policy}");
+    }
+    assert!(case.partition.maps.policies.is_empty());
+}
