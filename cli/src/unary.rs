@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use prost::Message as _;
 use protocol::{Digest, code::Code, ledger::Kind};
 use serde::Serialize;
 use serde_json::Value;
@@ -28,6 +29,9 @@ pub struct Submitted {
     pub index: u32,
     /// How often it was endorsed: more than 1 after conflicts.
     pub endorsements: u32,
+    /// The orderer's signature over the place, as evidence: a `ledger.Receipt` in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
     pub response: Value,
 }
 
@@ -88,6 +92,7 @@ pub async fn submit(session: &Session, call: Call, sign: bool, wait: Finality, w
                 height: done.height,
                 index: done.index,
                 endorsements: done.endorsements,
+                receipt: done.receipt.map(|receipt| hex::encode(receipt.encode_to_vec())),
                 response: json_of(&done.response),
             })
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use protocol::limits::ATTESTATIONS_PER_RECORD_MAX;
+use protocol::limits::{ATTESTATIONS_PER_RECORD_MAX, RESPONSE_BYTES_MAX, TRANSACTION_BYTES_MAX};
 use protocol::signature::Purpose;
 use serde::Deserialize;
 use service::lists::Endorse;
@@ -182,6 +182,9 @@ impl Other {
     fn verify(&self, endorsement: rpc::Endorsement) -> Result<Endorsed, Problem> {
         let bad = |why: &str| Problem::new(Code::BadSignature, format!("{}: {why}", self.at.organisation));
         let checker = &self.ledger.checker;
+        if endorsement.response.len() > RESPONSE_BYTES_MAX || endorsement.result.len() > TRANSACTION_BYTES_MAX {
+            return Err(bad("an endorsement of more than an endorser may give"));
+        }
         let signature = endorsement
             .signature
             .ok_or_else(|| bad("an endorsement without signature"))?;

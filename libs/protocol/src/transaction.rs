@@ -18,7 +18,7 @@ use crate::{
     code::Code,
     genesis::{Channel, ContractView},
     hash::{Digest, digest, sha256},
-    identity::{Certificate, Role},
+    identity::{Certificate, Role, is_attribute_name, is_common_name},
     keys::{is_contract_name, is_function_name, is_under, key_prefix, partition_of},
     ledger::{self, Kind, OnBehalfOf, Proposal, Result as TxResult, Signature},
     limits::*,
@@ -89,8 +89,13 @@ pub fn decode_proposal(bytes: &[u8]) -> Result<Proposal, Rejection> {
     )?;
     if let Some(person) = &proposal.on_behalf_of {
         is32(&person.certificate, "proposal.on_behalf_of.certificate")?;
-        let names = person.common_name.len() <= 256 && person.role.len() <= 16;
-        require(names, Code::TooLarge, "proposal.on_behalf_of")?;
+        // What a certificate could not say, nobody is said to be.
+        let named = is_common_name(&person.common_name);
+        require(named, Code::BadEncoding, "proposal.on_behalf_of.common_name")?;
+        let role = person.role.parse::<Role>().is_ok();
+        require(role, Code::BadEncoding, "proposal.on_behalf_of.role")?;
+        let names = person.attributes.iter().all(|a| is_attribute_name(&a.name));
+        require(names, Code::BadEncoding, "proposal.on_behalf_of.attributes")?;
         let sorted = ascending(&person.attributes, |a| a.name.as_str());
         require(sorted, Code::BadEncoding, "proposal.on_behalf_of.attributes")?;
         let bytes: usize = person.attributes.iter().map(|a| a.name.len() + a.value.len()).sum();
@@ -247,6 +252,11 @@ impl Certificates {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// One that was checked not long ago.
+    pub fn known(&self, hash: &Digest) -> Option<Arc<Certificate>> {
+        self.0.get(hash)
     }
 
     /// `None`: not in the profile, of no member, or revoked on the ledger.

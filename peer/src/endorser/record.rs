@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use protocol::keys::prefix_end;
 use protocol::ledger;
 use protocol::limits::{
-    KEY_SUFFIX_BYTES_MAX, NAMED_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_MAX, RANGE_ENTRIES_MAX, RANGES_MAX, READS_MAX,
+    KEY_SUFFIX_BYTES_MAX, NAMED_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_MAX, RANGES_MAX, READS_MAX,
 };
 use service::rpc::{self, question::Question};
 use service::{Code, Problem};

@@ -3,8 +3,8 @@
 //! Who asks is known from the TLS handshake, or from a signed proposal of kind query.
 
 use prost::Message as _;
-use protocol::Digest;
 use protocol::ledger::Kind;
+use protocol::{Digest, sha256};
 use service::rpc::{self, evaluate_reply::Outcome, evaluate_request::Intent};
 use service::{Caller, Problem, time};
 use tokio::time::Instant;
@@ -52,6 +52,10 @@ impl Gateway {
         let deadline = Instant::now() + self.limits.evaluate_timeout();
         let (asked, routed) = match intent {
             Some(Intent::Signed(signed)) => {
+                // A signed question is no bearer token: whoever came by it asks with rights of their own.
+                if sha256(&signed.certificate) != caller.certificate().hash {
+                    return Err(Problem::denied("a signed query is asked by the one who signed it"));
+                }
                 let checked = self.endorser.check(signed, Kind::Query)?;
                 let context = context(&checked);
                 let asked = Asked {

@@ -19,9 +19,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prost::Message as _;
+use protocol::hash::digest;
+use protocol::identity::Role;
 use protocol::ledger::{self, Kind, Receipt, ReceiptContent};
 use protocol::limits::TRANSACTION_BYTES_MAX;
-use protocol::{Digest, code};
+use protocol::signature::Purpose;
+use protocol::transaction::Checker;
+use protocol::{Digest, canonical, code};
 use service::rpc::{self, BroadcastRequest, Finality, Submission, submit_request::Intent};
 use service::{Caller, Code, Problem};
 use tokio::time::Instant;
@@ -252,10 +256,10 @@ impl Course<'_> {
         let mut unknown = 0;
         loop {
             match self.gateway.orderers.send(request, self.deadline).await {
-                Sent::Ordered(receipt) => match place(&receipt, &self.checked) {
+                Sent::Ordered(receipt) => match place(&self.gateway.ledger.checker, &receipt, &self.checked) {
                     Some(place) => return Ok(Ordered::Receipt(receipt, place)),
                     None => {
-                        tracing::warn!(tx_id = hex::encode(self.checked.tx_id), "a receipt of something else");
+                        tracing::warn!(tx_id = hex::encode(self.checked.tx_id), "a receipt that proves nothing");
                         unknown += 1;
                     }
                 },
@@ -409,10 +413,20 @@ fn pause(retry_after: Option<Duration>) -> Duration {
     asked.mul_f64(rand::random_range(0.5..1.0))
 }
 
-/// Where the orderer says that the transaction stands. Its word is checked against the ledger by whoever
-/// waits for more than `ordered`.
-fn place(receipt: &Receipt, checked: &Checked) -> Option<Place> {
-    let content = ReceiptContent::decode(receipt.content.as_slice()).ok()?;
-    let mine = content.tx_id == checked.tx_id && content.partition == checked.partition;
-    mine.then_some((content.height, content.index))
+/// Where the transaction stands, as an orderer signed it. Every block brings its orderer's certificate along, so this
+/// peer knows those of all that append; a receipt by anybody else is none.
+fn place(checker: &Checker, receipt: &Receipt, checked: &Checked) -> Option<Place> {
+    let content: ReceiptContent = canonical::decode(&receipt.content).ok()?;
+    let mine = content.channel == checker.channel.id
+        && content.epoch == 0
+        && content.partition == checked.partition
+        && content.tx_id == checked.tx_id;
+    let signature = receipt.signature.as_ref()?;
+    let orderer = checker.certificates.known(&digest(&signature.certificate)?)?;
+    let (key, channel) = (&orderer.public_key, &checker.channel.id);
+    let verified = checker
+        .verifier
+        .verify(key, Purpose::Receipt, channel, &receipt.content, signature);
+    let signed = orderer.role == Role::Orderer && verified.is_ok();
+    (mine && signed).then_some((content.height, content.index))
 }

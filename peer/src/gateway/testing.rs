@@ -115,6 +115,8 @@ pub(crate) enum Mood {
     FollowsCopy,
     /// Only such a copy is ordered, and nobody knows.
     OnlyCopies,
+    /// Not ordered, and said to be: a receipt with a signature for something else.
+    Pretends,
     /// Not ordered, and nobody knows.
     LosesAll,
     Refuses(Problem),
@@ -167,10 +169,32 @@ impl FakeOrderer {
             height,
             tx_id: sha256(&transaction.proposal).to_vec(),
             ..Default::default()
-        };
+        }
+        .encode_to_vec();
         ledger::Receipt {
-            content: content.encode_to_vec(),
-            signature: None,
+            signature: Some(self.net.identity.sign(Purpose::Receipt, &self.net.channel, &content)),
+            content,
+        }
+    }
+}
+
+impl FakeOrderer {
+    /// Everything but the signature is as it should be.
+    fn pretend(&self, request: &BroadcastRequest) -> ledger::Receipt {
+        let transaction = ledger::Transaction::decode(&request.transaction[..]).expect("a transaction");
+        let proposal = Proposal::decode(&transaction.proposal[..]).expect("a proposal");
+        let key = proposal.partition_key.as_slice().try_into().expect("32 bytes");
+        let content = ReceiptContent {
+            channel: self.net.channel.to_vec(),
+            partition: partition_of(&key, self.net.partitions),
+            height: 1,
+            tx_id: sha256(&transaction.proposal).to_vec(),
+            ..Default::default()
+        }
+        .encode_to_vec();
+        ledger::Receipt {
+            signature: Some(self.net.identity.sign(Purpose::Block, &self.net.channel, &content)),
+            content,
         }
     }
 }
@@ -227,6 +251,7 @@ impl Orderer for Shared {
                 self.0.append(&tampered(&request));
                 return Err(CallError::Unknown("lost".to_owned()));
             }
+            Mood::Pretends => broadcast_reply::Outcome::Receipt(self.0.pretend(&request)),
             Mood::LosesAll => return Err(CallError::Unknown("lost".to_owned())),
             Mood::Refuses(problem) => broadcast_reply::Outcome::Problem(problem.into()),
             Mood::Away => return Err(CallError::Unsent("away".to_owned())),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use bytes::Bytes;
+use http::HeaderMap;
 use protocol::ledger::Signature;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -216,6 +217,7 @@ pub(crate) async fn read(request: Request) -> Result<Bytes, Problem> {
         )
         .with_field("body")
     };
+    is_meant(request.headers())?;
     // Said before it is sent, where the client says how much it will send.
     let length = request.headers().get(http::header::CONTENT_LENGTH);
     let length = length
@@ -229,6 +231,20 @@ pub(crate) async fn read(request: Request) -> Result<Bytes, Problem> {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(_)) => Err(too_large()),
         Err(_) => Err(Problem::invalid("body", "did not come in time")),
+    }
+}
+
+/// A browser lends a person's certificate to whatever page asks it to send something here. A page of another origin
+/// cannot send JSON unless it is allowed to, which it never is, and a browser of today says where a request comes from.
+fn is_meant(headers: &HeaderMap) -> Result<(), Problem> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let kind = text("content-type").and_then(|kind| kind.split(';').next());
+    if !kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+        return Err(Problem::invalid("Content-Type", "must be application/json"));
+    }
+    match text("sec-fetch-site") {
+        None | Some("same-origin" | "none") => Ok(()),
+        Some(_) => Err(Problem::denied("a page of another origin asked for this")),
     }
 }
 

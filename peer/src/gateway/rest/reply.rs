@@ -2,6 +2,7 @@
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use prost::Message as _;
 use protocol::CONTROL;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -23,6 +24,9 @@ pub(crate) struct SubmitDocument {
     pub index: u32,
     /// More than 1 after conflicts; 0 when it was VALID before.
     pub endorsements: u32,
+    /// The orderer's signature over the place, as evidence: a `ledger.Receipt` in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
     #[serde(flatten)]
     pub response: ResponseDocument,
 }
@@ -81,6 +85,7 @@ impl SubmitDocument {
             height: submission.height,
             index: submission.index,
             endorsements: submission.endorsements,
+            receipt: submission.receipt.map(|receipt| hex::encode(receipt.encode_to_vec())),
             response: ResponseDocument::new(submission.response),
         }
     }

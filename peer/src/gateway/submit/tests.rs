@@ -53,6 +53,15 @@ async fn ordered_is_the_receipt() {
 }
 
 #[tokio::test]
+async fn a_receipt_that_proves_nothing_is_none() {
+    let rig = Rig::new().await;
+    rig.orderer.expect(&[Mood::Pretends]);
+    let submission = outcome(rig.submit("create", r#"["one"]"#, Finality::Ordered).await).expect("ordered");
+    assert_eq!(rig.orderer.asked.load(Ordering::Relaxed), 2, "sent to somebody else");
+    assert!(submission.receipt.is_some());
+}
+
+#[tokio::test]
 async fn without_a_quorum_attested_says_what_was_reached() {
     let rig = Rig::new().await;
     let intent = Intent::Call(Rig::call("create", r#"["one"]"#));
