@@ -104,7 +104,7 @@ impl Admission {
             return too_large("certificates", format!("at most {CERTIFICATE_BYTES_MAX} bytes each"));
         }
         let bytes = request.transaction.len() + request.certificates.iter().map(Vec::len).sum::<usize>();
-        self.peers.check(&caller.hash, bytes)?;
+        self.peers.check(&caller.account(), bytes)?;
         self.organisations.check(&caller.msp_id, bytes)?;
         let full = || Problem::exhausted(FULL_RETRY, "the orderer's queue is full for this organisation");
         self.room.take(&caller.msp_id, bytes).ok_or_else(full)

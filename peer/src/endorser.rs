@@ -8,6 +8,7 @@
 //! machine, not its clock, not its pages, not its retries, enters into the result.
 
 pub mod check;
+mod offers;
 pub mod record;
 pub mod serve;
 

@@ -193,8 +193,8 @@ impl Gateway {
     /// Quota, then a place. Refused here, nothing else has been done.
     fn admit(&self, verb: &'static str, caller: &Caller, bytes: usize) -> Result<Permit, Problem> {
         let gate = if verb == "submit" { &self.submits } else { &self.reads };
-        let admitted = match self.quota.check(&caller.hash, bytes) {
-            Ok(()) => gate.enter(&caller.hash, bytes),
+        let admitted = match self.quota.check(&caller.account(), bytes) {
+            Ok(()) => gate.enter(&caller.account(), bytes),
             Err(exceeded) => Err(exceeded.into()),
         };
         admitted.inspect_err(|problem| {

@@ -165,9 +165,16 @@ impl Other {
             Ok(Ok(reply)) => {
                 let mut reply = reply.into_inner();
                 reply.attestations.truncate(ATTESTATIONS_PER_RECORD_MAX);
+                self.seen.answers();
                 if !reply.attestations.is_empty() {
-                    self.ledger.offer_attestations(reply.attestations);
+                    let ledger = Arc::clone(&self.ledger);
+                    let verified = tokio::task::spawn_blocking(move || ledger.offer_attestations(reply.attestations));
+                    // It fails only if it panicked, which the hook has logged.
+                    let _ = verified.await;
                 }
+            }
+            // It lives; this organisation's peers ask it for too much.
+            Ok(Err(status)) if status.code() == Code::ResourceExhausted.grpc_code() => {
                 self.seen.answers();
             }
             Ok(Err(status)) => {

@@ -14,8 +14,11 @@ use crate::limits::Limits;
 pub struct Config {
     /// Directory with `cert.pem` and `key.pem`: role worker of the organisation whose peers may call.
     pub identity: PathBuf,
-    /// Directory with the root of the own organisation as `*.pem`; others may lie beside it.
-    pub roots: PathBuf,
+    /// The channel's genesis: who is a member, and whom it revokes. Nothing else of the ledger is known here.
+    pub genesis: Option<PathBuf>,
+    /// In its place: a directory with the root of the own organisation as `*.pem`, others may lie beside it. What the
+    /// genesis revokes is then not known; only `crls` are.
+    pub roots: Option<PathBuf>,
     /// Revocation lists, read again when they change.
     pub crls: Option<PathBuf>,
     /// gRPC with mTLS.
@@ -30,14 +33,18 @@ pub struct Config {
 
 impl settings::Settings for Config {
     fn check(&self) -> Result<(), Broken> {
+        if self.genesis.is_some() == self.roots.is_some() {
+            return Err(Broken::new("genesis", "either it or `roots`, not both"));
+        }
         self.limits.check()
     }
 
     fn anchor(&mut self, base: &Path) {
         anchor(base, &mut self.identity);
-        anchor(base, &mut self.roots);
-        if let Some(crls) = &mut self.crls {
-            anchor(base, crls);
+        for path in [&mut self.genesis, &mut self.roots, &mut self.crls] {
+            if let Some(path) = path {
+                anchor(base, path);
+            }
         }
     }
 }
@@ -67,5 +74,9 @@ mod tests {
             Err("limits.memory_bytes_max".into())
         );
         assert!(check(&format!("{base}speling = 1")).is_err());
+        let genesis = base.replace("roots", "genesis");
+        assert_eq!(check(&genesis), Ok(()));
+        assert_eq!(check(&format!("roots = 'r'\n{genesis}")), Err("genesis".into()));
+        assert_eq!(check(&base.replace("roots = 'r'", "")), Err("genesis".into()));
     }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use protocol::Digest;
-use protocol::identity::Role;
+use protocol::genesis::Channel;
+use protocol::identity::{Members, Role};
 use service::calls::Work;
 use service::health::{self, Health};
 use service::identity::{Identity, load_roots};
@@ -45,7 +46,7 @@ pub async fn start(config: &Config, tasks: &Tasks, health: &Health) -> anyhow::R
         config.identity.display(),
         identity.certificate.role
     );
-    let trust = Trust::load(identity, load_roots(&config.roots)?, config.crls.clone())?;
+    let trust = Trust::load(identity, members(config)?, config.crls.clone())?;
     trust.watch(tasks, health, CRL_INTERVAL);
     let ready = health.check("engine");
     let service = Service::new(config, tasks).context("the engine does not start")?;
@@ -74,6 +75,17 @@ pub async fn start(config: &Config, tasks: &Tasks, health: &Health) -> anyhow::R
         listen,
         health: health_address,
     })
+}
+
+/// Organisations, and what the genesis revokes of theirs if it is given.
+fn members(config: &Config) -> anyhow::Result<Members> {
+    if let Some(file) = &config.genesis {
+        let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+        let channel = Channel::from_genesis(&bytes).with_context(|| file.display().to_string())?;
+        return Ok(channel.members);
+    }
+    let roots = config.roots.as_ref().context("neither genesis nor roots")?;
+    Ok(load_roots(roots)?)
 }
 
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use protocol::identity::Role;
-use protocol::testing::{Issue, Keys, TestIdentity, TestOrganisation};
+use protocol::testing::{Issue, Keys, Spec, TestIdentity, TestNet, TestOrganisation, serial_of};
 use service::Tasks;
 use service::calls::Work;
 use service::duplex::Duplex;
@@ -36,8 +36,13 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        let organisations = ["HospitalA", "ReliefOrg"].map(|name| TestOrganisation::new(1, name, Keys::P256));
+        Self::with(organisations, None).await
+    }
+
+    /// The worker knows the members by the genesis, if there is one.
+    async fn with([hospital, relief]: [TestOrganisation; 2], genesis: Option<Vec<u8>>) -> Self {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let [hospital, relief] = ["HospitalA", "ReliefOrg"].map(|name| TestOrganisation::new(1, name, Keys::P256));
         let roots = directory.path().join("roots");
         std::fs::create_dir(&roots).expect("create");
         for organisation in [&hospital, &relief] {
@@ -49,8 +54,17 @@ impl World {
         }
         let identity = directory.path().join("worker");
         hospital.identity("worker0").write(&identity).expect("write");
-        let text = "identity = 'worker'\nroots = 'roots'\nlisten = '127.0.0.1:0'\nhealth = '127.0.0.1:0'\n\
-                    [limits]\ncall_ms_max = 1000\n";
+        let members = match &genesis {
+            Some(genesis) => {
+                std::fs::write(directory.path().join("genesis.bin"), genesis).expect("write");
+                "genesis = 'genesis.bin'"
+            }
+            None => "roots = 'roots'",
+        };
+        let text = format!(
+            "identity = 'worker'\n{members}\nlisten = '127.0.0.1:0'\nhealth = '127.0.0.1:0'\n\
+             [limits]\ncall_ms_max = 1000\n"
+        );
         let file = directory.path().join("worker.toml");
         std::fs::write(&file, text).expect("write");
         let config: worker::Config = service::settings::load(&file).expect("settings");
@@ -315,6 +329,40 @@ async fn only_peers_of_the_own_organisation_are_served() {
     };
     assert_eq!(failed.code, "module_invalid");
     assert!(!world.health.is_empty());
+    world.tasks.cancel();
+    ours.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_the_genesis_revokes_is_not_served() {
+    let seed = 1;
+    let net = TestNet::with(Spec {
+        organisations: vec!["HospitalA".to_owned(), "ReliefOrg".to_owned()],
+        seed,
+        keys: Keys::P256,
+        revoked: BTreeMap::from([("HospitalA".to_owned(), vec![serial_of(seed, "HospitalA", "peer1")])]),
+        ..Spec::default()
+    });
+    let genesis = net.genesis_bytes();
+    let organisations: [TestOrganisation; 2] = net.organisations.try_into().ok().expect("two");
+    let world = World::with(organisations, Some(genesis)).await;
+    let ours = Tasks::new();
+    // Whoever is served is told what is wrong with this.
+    let bad = || {
+        To::Route(Route {
+            digest: vec![0; 3],
+            ..Default::default()
+        })
+    };
+    let kept = world.connect(&ours, world.hospital.identity("peer0"));
+    let served = kept.call("medical-records", bad()).await;
+    assert!(
+        matches!(&served, Ok(From::Failed(failed)) if failed.code == "module_invalid"),
+        "{served:?}"
+    );
+    let revoked = world.connect(&ours, world.hospital.identity("peer1"));
+    let refused = revoked.call("medical-records", bad()).await;
+    refused.expect_err("no connection");
     world.tasks.cancel();
     ours.cancel();
 }

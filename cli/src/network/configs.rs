@@ -31,9 +31,9 @@ fn common(process: &Process) -> Table {
     table
 }
 
-/// Knows its organisation's peers by their root, and nothing of the ledger.
+/// Knows by the genesis who its organisation's peers are and who is revoked, and nothing else of the ledger.
 fn worker(table: &mut Table, description: &Description) {
-    put(table, "roots", format!("{UP}/roots"));
+    put(table, "genesis", format!("{UP}/genesis.bin"));
     overlay(table, &description.spec.worker);
 }
 
@@ -165,6 +165,16 @@ mod tests {
             !settings(second, &description).contains_key("attester"),
             "one attester per organisation"
         );
+    }
+
+    #[test]
+    fn workers_know_whom_the_genesis_revokes() {
+        let description = described();
+        let mut processes = description.processes.iter();
+        let worker = processes.find(|p| p.kind == Kind::Worker).expect("planned");
+        let table = settings(worker, &description);
+        assert_eq!(table["genesis"], Value::String(format!("{UP}/genesis.bin")));
+        assert!(!table.contains_key("roots"), "the genesis has them");
     }
 
     #[test]

@@ -34,6 +34,18 @@ pub const CONTROL_RECORD_BYTES_MAX: usize = 7 * 1024 * 1024;
 /// One gRPC message: a list between roles, or a module for a worker.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// Items of one list between roles; ours have at most half. An empty item is two bytes on the wire and hundreds in
+/// memory, so items are counted before a list is decoded.
+pub const GRPC_LIST_ITEMS_MAX: usize = 1024;
+/// Whatever else comes more than once in one gRPC message (certificates, attestations, steps of audit paths), counted
+/// over the whole message before it is decoded: some megabytes at most.
+pub const GRPC_ELEMENTS_MAX: usize = 64 * 1024;
+/// The same between a peer and its own worker, where each item of a list may name as many keys as a call may read.
+pub const GRPC_WORKER_ELEMENTS_MAX: usize = GRPC_LIST_ITEMS_MAX * READS_MAX;
+/// What an item under way is charged for beside its bytes: structs, queue places and tasks, so that empty ones are
+/// not free.
+pub const ITEM_OVERHEAD_BYTES: usize = 256;
+
 const _: () = assert!(
     TRANSACTION_BYTES_MAX + TRANSACTION_CERTIFICATES_MAX * CERTIFICATE_BYTES_MAX < BLOCK_BYTES_MAX,
     "the largest transaction with its certificates fits a block of its own"
@@ -101,3 +113,12 @@ pub const POLICY_BYTES_MAX: usize = 4 * 1024;
 pub const ORGANISATIONS_MAX: usize = 100;
 pub const PARTITIONS_MAX: u32 = 1024;
 pub const ATTESTATIONS_PER_RECORD_MAX: usize = 2048;
+const _: () = assert!(
+    ATTESTATIONS_PER_RECORD_MAX * (1 + SIGNATURE_PATH_MAX) < GRPC_ELEMENTS_MAX,
+    "peers exchange as many as a record holds"
+);
+/// What one organisation's peers may exchange with a peer, both ways, each attestation with an item's overhead: some
+/// thousand signatures a second, far more than honest peers have news.
+pub const EXCHANGE_BYTES_PER_SECOND_MAX: u64 = 4 * 1024 * 1024;
+/// At least what one request and its reply hold.
+pub const EXCHANGE_BURST_BYTES_MAX: u64 = 16 * 1024 * 1024;

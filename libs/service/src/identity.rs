@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::Extensions;
+use protocol::hash::Hasher;
 use protocol::identity::{Certificate, IdentityError, Members, Root};
 use protocol::signature::{SignatureError, SigningKey};
 use protocol::{Digest, ledger};
@@ -136,12 +137,24 @@ fn read(file: &Path) -> Result<Vec<u8>, Error> {
 #[derive(Clone, Debug)]
 pub struct Caller {
     certificate: Certificate,
+    account: Digest,
 }
 
 impl Caller {
     /// The certificate must have been verified.
     pub fn new(certificate: Certificate) -> Self {
-        Self { certificate }
+        let account = Hasher::new("medledger account")
+            .bytes(certificate.msp_id.as_bytes())
+            .bytes(certificate.role.word().as_bytes())
+            .bytes(certificate.common_name.as_bytes())
+            .finish();
+        Self { certificate, account }
+    }
+
+    /// Whom quotas, gates and connections are charged to: organisation, role and common name. An identity that has
+    /// its certificate renewed, issued twice or encoded otherwise keeps one share.
+    pub fn account(&self) -> Digest {
+        self.account
     }
 
     /// The caller of this request (`request.extensions()`).
@@ -162,5 +175,33 @@ impl Deref for Caller {
 
     fn deref(&self) -> &Certificate {
         &self.certificate
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::testing::{Issue, Keys, TestOrganisation};
+
+    use super::*;
+
+    #[test]
+    fn an_identity_has_one_account_whatever_its_certificates() {
+        let [hospital, relief] = ["HospitalA", "ReliefOrg"].map(|name| TestOrganisation::new(1, name, Keys::P256));
+        let account = |organisation: &TestOrganisation, role, name: &str| {
+            let issued = organisation.issue(role, name, Issue::default());
+            let certificate = issued.certificate.clone();
+            (certificate.identity, Caller::new(certificate).account())
+        };
+        let (one, first) = account(&hospital, Role::Client, "anna");
+        let (other, second) = account(&hospital, Role::Client, "anna");
+        assert_ne!(one, other, "two certificates");
+        assert_eq!(first, second);
+        for (organisation, role, name) in [
+            (&hospital, Role::Client, "ann"),
+            (&hospital, Role::Peer, "anna"),
+            (&relief, Role::Client, "anna"),
+        ] {
+            assert_ne!(account(organisation, role, name).1, first);
+        }
     }
 }

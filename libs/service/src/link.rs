@@ -95,6 +95,8 @@ struct State<C: ListCall> {
     phase: Phase,
     queue: VecDeque<Queued<C::Item>>,
     queue_bytes: usize,
+    /// Queued items whose caller gave up: never more than half of the queue.
+    forgotten: usize,
     waiting: HashMap<u64, Waiting<C::Reply>>,
     id_next: u64,
 }
@@ -114,6 +116,7 @@ impl<C: ListCall> Link<C> {
                 phase: Phase::Opening,
                 queue: VecDeque::new(),
                 queue_bytes: 0,
+                forgotten: 0,
                 waiting: HashMap::new(),
                 id_next: 1,
             }),
@@ -197,11 +200,17 @@ impl<C: ListCall> Link<C> {
 
     /// Nobody waits any more. Was it sent? None: its reply had come.
     pub(crate) fn forget(&self, id: u64) -> Option<bool> {
-        let gone = self.state.lock().waiting.remove(&id);
-        if gone.is_some() {
-            self.waiting_gauge.dec();
+        let mut state = self.state.lock();
+        let waiting = state.waiting.remove(&id)?;
+        self.waiting_gauge.dec();
+        if !waiting.sent {
+            // While a stream takes nothing, those who give up would fill the queue for those who come.
+            state.forgotten += 1;
+            if 2 * state.forgotten > state.queue.len() {
+                self.prune(&mut state, true);
+            }
         }
-        gone.map(|waiting| waiting.sent)
+        Some(waiting.sent)
     }
 
     async fn drive(self: Arc<Self>, channel: Channel, token: CancellationToken) {
@@ -267,7 +276,7 @@ impl<C: ListCall> Link<C> {
         loop {
             tokio::select! {
                 ready = self.ready(&lists, last) => {
-                    let Ok(permit) = ready else { return "the stream was closed".to_owned() };
+                    let Ok(permit) = ready else { return self.last_words(&mut replies).await };
                     let items = self.take_list();
                     if !items.is_empty() {
                         permit.send(C::item_list(items));
@@ -280,6 +289,19 @@ impl<C: ListCall> Link<C> {
                     Err(status) => return describe(&status),
                 },
                 () = &mut drained => return "ending".to_owned(),
+            }
+        }
+    }
+
+    /// The server takes no more lists: what it has answered still comes, then why it ended.
+    async fn last_words(&self, replies: &mut tonic::Streaming<C::Replies>) -> String {
+        let until = Instant::now() + self.config.drain_deadline;
+        loop {
+            match tokio::time::timeout_at(until, replies.message()).await {
+                Ok(Ok(Some(list))) => self.deliver(C::replies(list)),
+                Ok(Ok(None)) => return "the server ended the stream".to_owned(),
+                Ok(Err(status)) => return describe(&status),
+                Err(_) => return "the stream was closed".to_owned(),
             }
         }
     }
@@ -329,6 +351,7 @@ impl<C: ListCall> Link<C> {
             if queued.id != 0 {
                 // Whoever gave up before it was sent: nothing is asked.
                 let Some(waiting) = state.waiting.get_mut(&queued.id) else {
+                    state.forgotten = state.forgotten.saturating_sub(1);
                     continue;
                 };
                 waiting.sent = true;
@@ -372,19 +395,11 @@ impl<C: ListCall> Link<C> {
         BREAKS.with_label_values(&[C::NAME]).inc();
         let mut state = self.state.lock();
         state.phase = Phase::Opening;
-        let sent: Vec<u64> = state
-            .waiting
-            .iter()
-            .filter(|(_, waiting)| waiting.sent)
-            .map(|(&id, _)| id)
-            .collect();
-        for id in sent {
-            if let Some(waiting) = state.waiting.remove(&id) {
-                self.waiting_gauge.dec();
-                waiting.sink.fail(CallError::Unknown(reason.to_owned()));
-            }
+        for (_, waiting) in state.waiting.extract_if(|_, waiting| waiting.sent) {
+            self.waiting_gauge.dec();
+            waiting.sink.fail(CallError::Unknown(reason.to_owned()));
         }
-        self.prune(&mut state);
+        self.prune(&mut state, false);
     }
 
     /// The server is away: nobody waits in vain.
@@ -412,19 +427,22 @@ impl<C: ListCall> Link<C> {
             let error = error(waiting.sent);
             waiting.sink.fail(error);
         }
-        self.prune(state);
+        self.prune(state, false);
     }
 
-    /// Drops queued items that nobody waits for.
-    fn prune(&self, state: &mut State<C>) {
+    /// Drops queued items that nobody waits for; those that belong to no exchange are lost with the stream only.
+    fn prune(&self, state: &mut State<C>, stream_goes_on: bool) {
         let State {
             queue,
             waiting,
             queue_bytes,
+            forgotten,
             ..
         } = state;
+        *forgotten = 0;
         queue.retain(|queued| {
-            let keep = waiting.contains_key(&queued.id);
+            let alone = stream_goes_on && queued.id == 0;
+            let keep = alone || waiting.contains_key(&queued.id);
             if !keep {
                 *queue_bytes -= queued.bytes;
                 self.bytes_gauge.sub(queued.bytes as i64);

@@ -124,16 +124,18 @@ impl<C: ListCall> Mux<C> {
 
     /// Sends `item` (its id is set here) and waits for its reply.
     pub async fn call(&self, item: C::Item, deadline: Duration) -> Result<C::Reply, CallError> {
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = oneshot::channel();
         let id = self.link.open(item, Sink::Once(sender))?;
         // Also when the caller goes away in the middle.
         let _forget = Forget { link: &self.link, id };
-        match tokio::time::timeout(deadline, receiver).await {
+        match tokio::time::timeout(deadline, &mut receiver).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Err(CallError::Unknown("the stream is gone".to_owned())),
-            Err(_) => Err(CallError::Deadline {
-                sent: self.link.forget(id).unwrap_or(true),
-            }),
+            Err(_) => match self.link.forget(id) {
+                Some(sent) => Err(CallError::Deadline { sent }),
+                // Its outcome came at the same moment.
+                None => receiver.try_recv().unwrap_or(Err(CallError::Deadline { sent: true })),
+            },
         }
     }
 

@@ -2,10 +2,15 @@
 //!
 //! Clients and servers are made by the functions here, because these set the message sizes. Clients and
 //! workers take what the protocol allows (blocks, modules); other servers take lists only, which are far smaller,
-//! because every stream of every caller may hold one half-received message.
+//! because every stream of every caller may hold one half-received message. What a message may hold is counted before
+//! it is decoded, see `bounded`.
+
+mod bounded;
 
 use protocol::limits::GRPC_MESSAGE_BYTES_MAX;
 use tonic::transport::Channel;
+
+pub use bounded::Codec;
 
 #[allow(clippy::all)]
 mod generated {

@@ -1,16 +1,17 @@
 //! One TLS port per process: gRPC and REST on one router, every request with its caller.
 //!
 //! ```text
-//! accept ─→ handshake (deadline, bounded number) ─→ Caller ─→ Access (default deny) ─→ routes
+//! accept ─→ first byte ─→ handshake ─→ Caller ─→ Access (default deny) ─→ routes
+//!           └─ deadlines; bounded in all and by source address
 //! ```
 //! A connection ends when its certificate expires or is revoked. When the process ends, connections are
 //! told, requests and streams under way finish, and after a deadline what is left is cut.
 
 mod access;
+mod shares;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge, register_int_counter_vec, register_int_gauge};
+use protocol::Digest;
 use protocol::identity::Certificate;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,6 +36,8 @@ use crate::tasks::{OnFailure, Tasks};
 use crate::tls::{CONNECTION_WINDOW_BYTES, Error, STREAM_WINDOW_BYTES, Trust};
 
 pub use access::Access;
+
+use shares::{Share, Shares, source};
 
 static CONNECTIONS: LazyLock<IntGauge> = LazyLock::new(|| {
     register_int_gauge!("medledger_connections", "Connections with a verified certificate").expect("declared once")
@@ -52,10 +55,14 @@ static REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub connections_max: usize,
-    /// So that one identity cannot take all connections.
+    /// So that one identity cannot take all connections, however many certificates it has.
     pub connections_per_identity_max: usize,
     /// Handshakes under way: all that a stranger can hold.
     pub handshakes_max: usize,
+    /// So that one host cannot hold all of them. An honest handshake takes milliseconds.
+    pub handshakes_per_source_max: usize,
+    /// Whoever connects and says nothing loses its place soon: a client speaks first, and at once.
+    pub first_byte_deadline: Duration,
     pub handshake_deadline: Duration,
     pub streams_per_connection_max: u32,
     pub drain_deadline: Duration,
@@ -67,6 +74,8 @@ impl Default for Config {
             connections_max: 512,
             connections_per_identity_max: 32,
             handshakes_max: 256,
+            handshakes_per_source_max: 64,
+            first_byte_deadline: Duration::from_secs(1),
             handshake_deadline: Duration::from_secs(5),
             streams_per_connection_max: 256,
             drain_deadline: Duration::from_secs(10),
@@ -104,7 +113,9 @@ pub fn serve(
         trust,
         routes: access.guard(routes),
         connections: Arc::new(Semaphore::new(config.connections_max)),
-        by_identity: Mutex::new(HashMap::new()),
+        handshakes: Arc::new(Semaphore::new(config.handshakes_max)),
+        by_source: Shares::new(config.handshakes_per_source_max),
+        by_identity: Shares::new(config.connections_per_identity_max),
         config,
         tasks: tasks.clone(),
     });
@@ -117,21 +128,29 @@ struct Port {
     trust: Arc<Trust>,
     routes: Router,
     connections: Arc<Semaphore>,
-    by_identity: Mutex<HashMap<protocol::Digest, usize>>,
+    handshakes: Arc<Semaphore>,
+    by_source: Arc<Shares<IpAddr>>,
+    /// By [`Caller::account`].
+    by_identity: Arc<Shares<Digest>>,
     config: Config,
     tasks: Tasks,
 }
 
+/// What a connection holds until its handshake is over.
+struct Place {
+    _handshake: OwnedSemaphorePermit,
+    _of_source: Share<IpAddr>,
+}
+
 impl Port {
     async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let handshakes = Arc::new(Semaphore::new(self.config.handshakes_max));
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = self.tasks.token().cancelled() => return,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, from) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of file descriptors, most likely: others must end first.
                     tracing::warn!(%error, "accept failed");
@@ -139,27 +158,56 @@ impl Port {
                     continue;
                 }
             };
-            let Ok(handshake) = handshakes.clone().try_acquire_owned() else {
-                refused("handshakes");
+            let Some(place) = self.place(from.ip()) else {
                 continue;
             };
             self.tasks
-                .spawn("connection", OnFailure::Log, self.clone().connection(stream, handshake));
+                .spawn("connection", OnFailure::Log, self.clone().connection(stream, place));
         }
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, handshake: OwnedSemaphorePermit) {
+    fn place(&self, from: IpAddr) -> Option<Place> {
+        let Some(of_source) = self.by_source.take(source(from)) else {
+            refused("handshakes_of_source");
+            return None;
+        };
+        let Ok(handshake) = self.handshakes.clone().try_acquire_owned() else {
+            refused("handshakes");
+            return None;
+        };
+        Some(Place {
+            _handshake: handshake,
+            _of_source: of_source,
+        })
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> Option<TlsStream<TcpStream>> {
         let _ = stream.set_nodelay(true);
-        let accepting = tokio::time::timeout(self.config.handshake_deadline, self.tls.accept(stream));
-        let stream = match accepting.await {
-            Ok(Ok(stream)) => stream,
+        let mut first = [0; 1];
+        let spoken = tokio::time::timeout(self.config.first_byte_deadline, stream.peek(&mut first)).await;
+        if !matches!(spoken, Ok(Ok(1))) {
+            refused("silent");
+            return None;
+        }
+        match tokio::time::timeout(self.config.handshake_deadline, self.tls.accept(stream)).await {
+            Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "handshake failed");
-                return refused("handshake");
+                refused("handshake");
+                None
             }
-            Err(_) => return refused("handshake_deadline"),
+            Err(_) => {
+                refused("handshake_deadline");
+                None
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, place: Place) {
+        let Some(stream) = self.handshake(stream).await else {
+            return;
         };
-        drop(handshake);
+        drop(place);
         let presented = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         // The verifier has parsed it before.
         let Some(Ok(certificate)) = presented.map(|der| Certificate::parse(der)) else {
@@ -168,11 +216,12 @@ impl Port {
         let Ok(_room) = self.connections.clone().try_acquire_owned() else {
             return refused("connections");
         };
-        let Some(_share) = Share::take(&self, certificate.hash) else {
+        let caller = Arc::new(Caller::new(certificate));
+        let Some(_share) = self.by_identity.take(caller.account()) else {
             return refused("connections_of_identity");
         };
         CONNECTIONS.inc();
-        self.serve(stream, Arc::new(Caller::new(certificate))).await;
+        self.serve(stream, caller).await;
         CONNECTIONS.dec();
     }
 
@@ -224,36 +273,6 @@ impl Port {
 
 fn refused(reason: &str) {
     REFUSED.with_label_values(&[reason]).inc();
-}
-
-/// One of the connections that an identity may have.
-struct Share<'a> {
-    port: &'a Port,
-    identity: protocol::Digest,
-}
-
-impl<'a> Share<'a> {
-    fn take(port: &'a Port, identity: protocol::Digest) -> Option<Self> {
-        let mut by_identity = port.by_identity.lock();
-        let count = by_identity.entry(identity).or_insert(0);
-        if *count >= port.config.connections_per_identity_max {
-            return None;
-        }
-        *count += 1;
-        Some(Self { port, identity })
-    }
-}
-
-impl Drop for Share<'_> {
-    fn drop(&mut self) {
-        let mut by_identity = self.port.by_identity.lock();
-        if let Some(count) = by_identity.get_mut(&self.identity) {
-            *count -= 1;
-            if *count == 0 {
-                by_identity.remove(&self.identity);
-            }
-        }
-    }
 }
 
 /// HTTP/2 runs each request as a task of its own.

@@ -8,14 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use protocol::identity::Role;
+use protocol::limits::{GRPC_LIST_ITEMS_MAX, ITEM_OVERHEAD_BYTES};
 use protocol::testing::Keys;
 use service::Tasks;
 use service::calls::Broadcast;
 use service::lists::Limits;
 use service::mux::{self, CallError, Mux};
+use service::rpc::{self, BroadcastRequest, BroadcastRequests};
 use service::serve::Config;
+use service::tls::Target;
 use support::{Running, SECOND, World, echo, orderer, orderer_at, problem, request, text, until};
 use tokio::sync::Semaphore;
+use tokio_stream::wrappers::ReceiverStream;
 
 fn mux_to(world: &World, server: &Running, tasks: &Tasks, config: mux::Config) -> Mux<Broadcast> {
     let client = world.trust(world.hospital.identity("peer0"), None);
@@ -332,6 +337,159 @@ async fn a_handler_that_panics_answers_internal() {
         text(mux.call(request("good"), 5 * SECOND).await.expect("a reply")),
         "good"
     );
+    tasks.cancel();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_empty_items_is_refused_by_name_after_what_was_accepted() {
+    let world = World::new(Keys::P256);
+    let gate = Arc::new(Semaphore::new(0));
+    let (entered, inner) = (Arc::new(AtomicUsize::new(0)), gate.clone());
+    let count = entered.clone();
+    let server = orderer(
+        world.trust(world.relief.identity("orderer0"), None),
+        Limits::default(),
+        move |item| {
+            let (gate, count) = (inner.clone(), count.clone());
+            async move {
+                count.fetch_add(1, Ordering::SeqCst);
+                let _ = gate.acquire().await;
+                echo(item).await
+            }
+        },
+    )
+    .await;
+    let client = world.trust(world.hospital.identity("peer0"), None);
+    let channel = client.channel(&server.target()).expect("channel");
+    let (lists, receiver) = tokio::sync::mpsc::channel(2);
+    let list = |items: usize| BroadcastRequests {
+        items: vec![BroadcastRequest::default(); items],
+    };
+    lists.send(list(GRPC_LIST_ITEMS_MAX)).await.expect("open");
+    lists.send(list(GRPC_LIST_ITEMS_MAX + 1)).await.expect("open");
+    let mut replies = rpc::orderer_client(channel)
+        .broadcast_lists(ReceiverStream::new(receiver))
+        .await
+        .expect("a stream")
+        .into_inner();
+    until("the first list is accepted", || {
+        entered.load(Ordering::SeqCst) == GRPC_LIST_ITEMS_MAX
+    })
+    .await;
+    gate.add_permits(GRPC_LIST_ITEMS_MAX);
+    let mut answered = 0;
+    let status = loop {
+        match replies.message().await {
+            Ok(Some(list)) => answered += list.items.len(),
+            Ok(None) => panic!("the stream ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(answered, GRPC_LIST_ITEMS_MAX);
+    let refusal = service::Problem::from(status);
+    assert_eq!(
+        (refusal.code, refusal.field.as_str()),
+        (service::Code::TooLarge, "items")
+    );
+    assert_eq!(
+        entered.load(Ordering::SeqCst),
+        GRPC_LIST_ITEMS_MAX,
+        "nothing of the second list"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn empty_items_are_charged_for() {
+    let world = World::new(Keys::P256);
+    let limits = Limits {
+        in_flight_bytes_max: 8 * (ITEM_OVERHEAD_BYTES + 8),
+        ..Limits::default()
+    };
+    let server = orderer(world.trust(world.relief.identity("orderer0"), None), limits, |_| {
+        std::future::pending()
+    })
+    .await;
+    let tasks = Tasks::new();
+    let mux = mux_to(&world, &server, &tasks, mux::Config::default());
+    let calls: Vec<_> = (0..100)
+        .map(|_| {
+            let mux = mux.clone();
+            tokio::spawn(async move { mux.call(BroadcastRequest::default(), 60 * SECOND).await })
+        })
+        .collect();
+    until("all but a few are refused", || mux.depth().items == 8).await;
+    for call in calls {
+        call.abort();
+    }
+    tasks.cancel();
+}
+
+#[tokio::test]
+async fn callers_who_give_up_make_room() {
+    let world = World::new(Keys::P256);
+    let tasks = Tasks::new();
+    // Something that accepts and never answers: the stream stays opening, and everything queued.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = format!("localhost:{}", silent.local_addr().expect("address").port());
+    let client = world.trust(world.hospital.identity("peer0"), None);
+    let target = Target::new(address, Role::Orderer, None);
+    let large = "x".repeat(100);
+    let config = mux::Config {
+        queue_bytes_max: 1_000,
+        ..mux::Config::default()
+    };
+    let mux = Mux::<Broadcast>::start(&tasks, client.channel(&target).expect("channel"), config);
+    let mut waits = Box::pin(mux.call(request(&large), 60 * SECOND));
+    assert!(futures::poll!(waits.as_mut()).is_pending());
+    for _ in 0..1_000 {
+        let mut gives_up = Box::pin(mux.call(request(&large), 60 * SECOND));
+        assert!(futures::poll!(gives_up.as_mut()).is_pending(), "there is room");
+        drop(gives_up);
+        assert!(mux.depth().queue_bytes < 500);
+    }
+    assert_eq!(mux.depth().items, 1, "whoever waits still does");
+    drop(waits);
+    assert_eq!(
+        mux.depth(),
+        mux::Depth {
+            items: 0,
+            queue_bytes: 0
+        }
+    );
+    tasks.cancel();
+}
+
+#[tokio::test]
+async fn callers_learn_the_rule_that_their_stream_broke() {
+    let world = World::new(Keys::P256);
+    let server = orderer(
+        world.trust(world.relief.identity("orderer0"), None),
+        Limits::default(),
+        echo,
+    )
+    .await;
+    let tasks = Tasks::new();
+    let config = mux::Config {
+        list_items_max: 4 * GRPC_LIST_ITEMS_MAX,
+        ..mux::Config::default()
+    };
+    let mux = mux_to(&world, &server, &tasks, config);
+    let mut calls: Vec<_> = (0..2 * GRPC_LIST_ITEMS_MAX)
+        .map(|_| Box::pin(mux.call(request("x"), 5 * SECOND)))
+        .collect();
+    // Polled before the stream is open, so that they become one list.
+    for call in &mut calls {
+        assert!(futures::poll!(call.as_mut()).is_pending());
+    }
+    for outcome in futures::future::join_all(calls).await {
+        let error = outcome.expect_err("refused");
+        assert!(
+            matches!(&error, CallError::Unknown(why) if why.contains("at most 1024 items in one list")),
+            "{error}"
+        );
+    }
     tasks.cancel();
     server.stop().await;
 }

@@ -9,7 +9,9 @@ use protocol::testing::{Issue, Keys};
 use service::lists::Limits;
 use service::serve::Config;
 use service::tls::Target;
-use support::{SECOND, World, echo, orderer, orderer_at, until, whoami};
+use support::{Running, SECOND, World, echo, orderer, orderer_at, until, whoami};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
 
 #[tokio::test]
 async fn a_member_is_known_by_name() {
@@ -269,6 +271,11 @@ async fn one_identity_cannot_take_all_connections() {
     whoami(client.channel(&server.target()).expect("channel"))
         .await
         .expect_err("beyond the bound");
+    // Another certificate of the same identity is the same identity.
+    let renewed = world.hospital.issue(Role::Peer, "peer0", Issue::default());
+    whoami(world.trust(&renewed, None).channel(&server.target()).expect("channel"))
+        .await
+        .expect_err("beyond the bound");
     let other = world.trust(world.hospital.identity("peer1"), None);
     whoami(other.channel(&server.target()).expect("channel"))
         .await
@@ -277,27 +284,69 @@ async fn one_identity_cannot_take_all_connections() {
     server.stop().await;
 }
 
+/// A connection from another address of this host, as if from another host.
+async fn connect_from(source: &str, server: &Running) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("socket");
+    socket
+        .bind(format!("{source}:0").parse().expect("address"))
+        .expect("bind");
+    socket.connect(server.address).await.expect("connect")
+}
+
+async fn is_cut(stream: &mut TcpStream) {
+    let mut buffer = [0; 1];
+    let read = tokio::time::timeout(5 * SECOND, stream.read(&mut buffer)).await;
+    assert!(matches!(read.expect("cut in time"), Ok(0) | Err(_)));
+}
+
 #[tokio::test]
 async fn a_handshake_that_does_not_come_is_cut() {
     let world = World::new(Keys::P256);
-    let trust = world.trust(world.relief.identity("orderer0"), None);
+    let long = 600 * SECOND;
+    let brief = Duration::from_millis(100);
+    for (first_byte_deadline, handshake_deadline, said) in [(brief, long, b"".as_slice()), (long, brief, &[0x16])] {
+        let config = Config {
+            handshakes_max: 1,
+            first_byte_deadline,
+            handshake_deadline,
+            ..Config::default()
+        };
+        let trust = world.trust(world.relief.identity("orderer0"), None);
+        let anywhere = "127.0.0.1:0".parse().expect("address");
+        let server = orderer_at(trust, Limits::default(), config, anywhere, echo).await;
+        let mut silent = TcpStream::connect(server.address).await.expect("connect");
+        silent.write_all(said).await.expect("write");
+        is_cut(&mut silent).await;
+        // Its place is free again.
+        let client = world.trust(world.hospital.identity("peer0"), None);
+        let channel = client.channel(&server.target()).expect("channel");
+        assert_eq!(whoami(channel).await.expect("a place"), "peer0");
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn one_source_cannot_hold_all_handshakes() {
+    let world = World::new(Keys::P256);
     let config = Config {
-        handshake_deadline: Duration::from_millis(100),
+        handshakes_max: 3,
+        handshakes_per_source_max: 2,
+        // Long enough that nothing here ends by it, short enough that the server then does.
+        first_byte_deadline: 3 * SECOND,
         ..Config::default()
     };
-    let server = orderer_at(
-        trust,
-        Limits::default(),
-        config,
-        "127.0.0.1:0".parse().expect("address"),
-        echo,
-    )
-    .await;
-    let mut silent = tokio::net::TcpStream::connect(server.address).await.expect("connect");
-    let mut buffer = [0; 1];
-    let read = tokio::io::AsyncReadExt::read(&mut silent, &mut buffer);
-    let read = tokio::time::timeout(2 * SECOND, read).await.expect("cut in time");
-    assert!(matches!(read, Ok(0) | Err(_)));
+    let trust = world.trust(world.relief.identity("orderer0"), None);
+    let anywhere = "127.0.0.1:0".parse().expect("address");
+    let server = orderer_at(trust, Limits::default(), config, anywhere, echo).await;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        held.push(connect_from("127.0.0.2", &server).await);
+    }
+    is_cut(&mut connect_from("127.0.0.2", &server).await).await;
+    let client = world.trust(world.hospital.identity("peer0"), None);
+    let channel = client.channel(&server.target()).expect("channel");
+    assert_eq!(whoami(channel).await.expect("from elsewhere"), "peer0");
+    drop(held);
     server.stop().await;
 }
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use service::Tasks;
 use service::calls::Work;
 use service::duplex::{Duplex, Exchange};
 use service::lists::{Conversation, Limits, ReplyStream, converse};
-use service::mux;
+use service::mux::{self, CallError};
 use service::rpc::from_worker::Message as From;
 use service::rpc::question::Question as Asked;
 use service::rpc::to_worker::Message as To;
@@ -21,6 +22,7 @@ use service::rpc::{self, Done, Entry, FromWorker, Invocation, KeysWanted, Module
 use service::serve::{Access, Config};
 use service::tls::Target;
 use support::{SECOND, World, until};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 struct TestWorker {
@@ -94,8 +96,11 @@ async fn work(mut conversation: Conversation<Work>, modules: Arc<Mutex<Vec<Vec<u
     })));
 }
 
+/// Digests that somebody has sent already: as a peer does, a module goes to a worker once, whoever is asked for it.
+type Sent = Mutex<HashSet<Vec<u8>>>;
+
 /// The peer's side of one call.
-async fn invoke(duplex: &Duplex<Work>, digest: u8, key: &str) -> Vec<u8> {
+async fn invoke(duplex: &Duplex<Work>, sent: &Sent, digest: u8, key: &str) -> Vec<u8> {
     let invocation = Invocation {
         digest: vec![digest],
         arguments: key.as_bytes().to_vec(),
@@ -105,11 +110,9 @@ async fn invoke(duplex: &Duplex<Work>, digest: u8, key: &str) -> Vec<u8> {
     loop {
         match next(&mut exchange).await {
             From::NeedModule(need) => {
-                let module = Module {
-                    digest: need.digest,
-                    component: vec![0; 100_000],
-                };
-                duplex.send_alone(to(To::Module(module))).expect("send");
+                if sent.lock().insert(need.digest.clone()) {
+                    duplex.send_alone(module(need.digest, 100_000)).expect("send");
+                }
             }
             From::Question(Question {
                 question: Some(Asked::Keys(wanted)),
@@ -131,6 +134,11 @@ async fn invoke(duplex: &Duplex<Work>, digest: u8, key: &str) -> Vec<u8> {
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn module(digest: Vec<u8>, bytes: usize) -> ToWorker {
+    let component = vec![0; bytes];
+    to(To::Module(Module { digest, component }))
 }
 
 async fn next(exchange: &mut Exchange<Work>) -> From {
@@ -174,17 +182,19 @@ async fn exchanges_go_back_and_forth_side_by_side() {
         .channel(&Target::new(&address, Role::Peer, Some("HospitalA")))
         .expect("channel");
     let duplex = Duplex::<Work>::start(&ours, channel, mux::Config::default());
+    let sent = Sent::default();
     let calls = (0..500_u32).map(|n| {
-        let duplex = duplex.clone();
+        let (duplex, sent) = (duplex.clone(), &sent);
         async move {
             let key = format!("key {n}");
             assert_eq!(
-                invoke(&duplex, (n % 3) as u8, &key).await,
+                invoke(&duplex, sent, (n % 3) as u8, &key).await,
                 format!("value of {key}").into_bytes()
             );
         }
     });
     futures::future::join_all(calls).await;
+    assert_eq!(sent.lock().len(), 3);
     assert_eq!(duplex.depth().items, 0);
 
     // A worker that says nothing is answered for.
@@ -208,7 +218,7 @@ async fn exchanges_go_back_and_forth_side_by_side() {
     tasks.cancel();
     let outcome = exchange.next(10 * SECOND).await;
     assert!(
-        matches!(&outcome, Err(mux::CallError::Unknown(_)))
+        matches!(&outcome, Err(CallError::Unknown(_)))
             || matches!(
                 &outcome,
                 Ok(FromWorker {
@@ -226,4 +236,99 @@ async fn exchanges_go_back_and_forth_side_by_side() {
     // Another organisation's worker is not called.
     ours.cancel();
     let _ = ours.wait(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_what_is_sent_alone_and_keeps_the_rest() {
+    let world = World::new(Keys::P256);
+    let ours = Tasks::new();
+    // Something that accepts and never answers: the stream stays opening, and everything queued.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = format!("localhost:{}", silent.local_addr().expect("address").port());
+    let client = world.trust(world.hospital.identity("peer0"), None);
+    let channel = client
+        .channel(&Target::new(&address, Role::Worker, Some("HospitalA")))
+        .expect("channel");
+    let config = mux::Config {
+        queue_bytes_max: 1_000,
+        items_max: 4,
+        ..mux::Config::default()
+    };
+    let full = Err(CallError::Full {
+        retry_after: config.retry_after,
+    });
+    let duplex = Duplex::<Work>::start(&ours, channel.clone(), config.clone());
+    // Larger than the queue, but nothing is refused for ever.
+    assert_eq!(duplex.send_alone(module(vec![1], 5_000)), Ok(()));
+    let before = duplex.depth();
+    assert_eq!(duplex.send_alone(module(vec![2], 10)), full);
+    assert_eq!(duplex.open(to(To::Invoke(Invocation::default()))).map(|_| ()), full);
+    assert_eq!(duplex.depth(), before, "what was refused has left nothing");
+
+    // Items are bounded as bytes are.
+    let duplex = Duplex::<Work>::start(&ours, channel, config);
+    for digest in 0..4 {
+        assert_eq!(duplex.send_alone(module(vec![digest], 10)), Ok(()));
+    }
+    assert_eq!(duplex.send_alone(module(vec![4], 10)), full);
+    ours.cancel();
+}
+
+#[tokio::test]
+async fn an_exchange_under_way_keeps_its_id() {
+    let world = World::new(Keys::P256);
+    let tasks = Tasks::new();
+    let worker = TestWorker {
+        tasks: tasks.clone(),
+        modules: Arc::new(Mutex::new(vec![vec![7]])),
+    };
+    let access = Access::new().allow(rpc::path::WORKER, |_| true);
+    let listener = service::serve::bind("127.0.0.1:0".parse().expect("address"))
+        .await
+        .expect("bind");
+    let address = format!("localhost:{}", listener.local_addr().expect("address").port());
+    let trust = world.trust(world.hospital.identity("peer1"), None);
+    let routes = service::serve::grpc(rpc::worker_server(worker));
+    service::serve::serve(&tasks, listener, trust, routes, access, Config::default()).expect("serve");
+
+    let client = world.trust(world.hospital.identity("peer0"), None);
+    let channel = client
+        .channel(&Target::new(&address, Role::Peer, None))
+        .expect("channel");
+    let (lists, receiver) = tokio::sync::mpsc::channel(4);
+    let say = async |message: To| {
+        let item = ToWorker {
+            id: 5,
+            message: Some(message),
+        };
+        let list = rpc::ToWorkerList { items: vec![item] };
+        lists.send(list).await.expect("open");
+    };
+    let invocation = Invocation {
+        digest: vec![7],
+        ..Default::default()
+    };
+    say(To::Invoke(invocation.clone())).await;
+    let mut replies = rpc::worker_client(channel)
+        .invoke(ReceiverStream::new(receiver))
+        .await
+        .expect("a stream")
+        .into_inner();
+    let mut hear = async || {
+        let heard = tokio::time::timeout(5 * SECOND, replies.message())
+            .await
+            .expect("in time");
+        let mut items = heard.expect("a list").expect("not the end").items;
+        assert_eq!((items.len(), items[0].id), (1, 5));
+        items.remove(0).message.expect("not empty")
+    };
+    assert!(matches!(hear().await, From::Question(_)));
+    // A second one under the same id is refused, and does not take the first one's answers.
+    say(To::Invoke(invocation)).await;
+    assert!(matches!(hear().await, From::Failed(failed) if failed.code == "invalid_argument"));
+    say(To::Answer(rpc::Answer::default())).await;
+    assert!(matches!(hear().await, From::Done(_)));
+    tasks.cancel();
+    drop(lists);
+    tasks.wait(15 * SECOND).await.expect("ends");
 }

@@ -58,14 +58,13 @@ struct Words {
 }
 
 impl Words {
+    fn judged(&self) -> Option<u64> {
+        let judged = self.agrees.iter().chain(&self.contradicts);
+        judged.map(|(height, _)| *height).max()
+    }
+
     fn newest(&self) -> Option<u64> {
-        let judged = self
-            .agrees
-            .iter()
-            .chain(&self.contradicts)
-            .map(|(height, _)| *height)
-            .max();
-        judged.max(self.early.keys().next_back().copied())
+        self.judged().max(self.early.keys().next_back().copied())
     }
 
     /// Whether its newest judged word is against the chain here.
@@ -161,13 +160,7 @@ impl Attestations {
         let signature = attestation.signature.as_ref()?;
         let attester = self.attesters.get(&digest(&signature.certificate)?)?;
         let is_new = seen.organisations.lock().get(&attester.msp_id).is_none_or(|words| {
-            let judged = words
-                .agrees
-                .iter()
-                .chain(&words.contradicts)
-                .map(|(height, _)| *height)
-                .max();
-            judged.is_none_or(|judged| content.height > judged) && !words.early.contains_key(&content.height)
+            words.judged().is_none_or(|judged| content.height > judged) && !words.early.contains_key(&content.height)
         });
         if !is_new {
             return None;
@@ -342,6 +335,39 @@ impl Seen {
     fn take(&self, word: Word<'_>, attestation: Attestation) {
         let mut organisations = self.organisations.lock();
         let words = organisations.entry(word.organisation.to_owned()).or_default();
-        words.put_early(word.height, word.header, attestation);
+        // Offers are verified side by side: a newer word may have been judged meanwhile.
+        if words.judged().is_none_or(|judged| word.height > judged) {
+            words.put_early(word.height, word.header, attestation);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_word_that_was_judged_meanwhile_stays() {
+        let seen = Seen {
+            organisations: Mutex::default(),
+            attested: watch::Sender::new(None),
+        };
+        let word = |height| Word {
+            organisation: "HospitalA",
+            partition: 0,
+            height,
+            header: [0; 32],
+        };
+        let judged = Words {
+            agrees: Some((9, Attestation::default())),
+            ..Words::default()
+        };
+        seen.organisations.lock().insert("HospitalA".to_owned(), judged);
+        for old in [5, 9] {
+            seen.take(word(old), Attestation::default());
+        }
+        assert!(seen.organisations.lock()["HospitalA"].early.is_empty());
+        seen.take(word(10), Attestation::default());
+        assert_eq!(seen.organisations.lock()["HospitalA"].newest(), Some(10));
     }
 }

@@ -36,7 +36,7 @@ pub async fn run(attestations: Arc<Attestations>, log: Arc<dyn Log>, topic: Topi
 
 /// Until the log fails. `from` is where to go on.
 async fn follow(
-    attestations: &Attestations,
+    attestations: &Arc<Attestations>,
     log: &dyn Log,
     topic: &TopicPartition,
     from: &mut Option<u64>,
@@ -61,7 +61,10 @@ async fn follow(
                     if let Ok(list) = canonical::decode::<AttestationList>(&record.value)
                         && list.attestations.len() <= ATTESTATIONS_PER_RECORD_MAX
                     {
-                        attestations.offer(list.attestations);
+                        let attestations = Arc::clone(attestations);
+                        // Anyone who may write to the topic makes signatures to verify: not on the runtime's threads.
+                        let verified = tokio::task::spawn_blocking(move || attestations.offer(list.attestations));
+                        let _ = verified.await;
                     }
                 }
             }

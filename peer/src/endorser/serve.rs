@@ -14,6 +14,7 @@ use service::{Caller, Problem, Tasks};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::offers::Offers;
 use super::{Endorsed, Endorser};
 use crate::gateway::admission::{Gate, Permit};
 use crate::ledger::Ledger;
@@ -28,17 +29,21 @@ struct Shared {
     ledger: Arc<Ledger>,
     quota: Quota<Digest>,
     gate: Arc<Gate>,
+    offers: Arc<Offers>,
 }
 
 impl PeerService {
     pub fn new(tasks: &Tasks, endorser: Arc<Endorser>, quota: Quota<Digest>, gate: Arc<Gate>) -> Self {
         let ledger = Arc::clone(&endorser.ledger);
+        let verifier = Arc::clone(&ledger);
+        let offers = Offers::new(tasks, move |offered| verifier.offer_attestations(offered));
         PeerService(Arc::new(Shared {
             tasks: tasks.clone(),
             endorser,
             ledger,
             quota,
             gate,
+            offers,
         }))
     }
 }
@@ -47,8 +52,8 @@ impl Shared {
     /// Quota, then a place. Refused here, nothing else has been done.
     fn admit(&self, request: &rpc::EndorseRequest, caller: &Caller) -> Result<Permit, Problem> {
         let bytes = request.encoded_len();
-        self.quota.check(&caller.hash, bytes)?;
-        self.gate.enter(&caller.hash, bytes)
+        self.quota.check(&caller.account(), bytes)?;
+        self.gate.enter(&caller.account(), bytes)
     }
 
     async fn endorse(&self, request: rpc::EndorseRequest) -> Result<Endorsed, Problem> {
@@ -120,16 +125,17 @@ impl peer_server::Peer for PeerService {
     }
 
     async fn exchange(&self, request: Request<rpc::ExchangeRequest>) -> Result<Response<rpc::ExchangeReply>, Status> {
+        let caller = Caller::of(request.extensions())?;
         let ledger = &self.0.ledger;
         let mut offered = request.into_inner().attestations;
         offered.truncate(ATTESTATIONS_PER_RECORD_MAX);
+        let mut newest = ledger.newest_attestations();
+        newest.truncate(ATTESTATIONS_PER_RECORD_MAX);
         let reply = rpc::ExchangeReply {
-            attestations: ledger.newest_attestations(),
+            attestations: newest,
             chains: ledger.chains(),
         };
-        if !offered.is_empty() {
-            ledger.offer_attestations(offered);
-        }
+        self.0.offers.take(&caller.msp_id, offered, reply.encoded_len())?;
         Ok(Response::new(reply))
     }
 }

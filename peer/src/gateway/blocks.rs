@@ -112,7 +112,7 @@ impl Gateway {
         if partition != CONTROL && partition >= self.ledger.checker.channel.partitions() {
             return Err(no_partition());
         }
-        let open = Open::new(self.streams.enter(&caller.hash, 0)?);
+        let open = Open::new(self.streams.enter(&caller.account(), 0)?);
         let blocks = self.ledger.tip(partition).map_or(0, |tip| tip.height + 1);
         if from > blocks {
             return Err(Problem::invalid("from_height", format!("the chain has {blocks} blocks")).with_height(blocks));

@@ -13,6 +13,7 @@ use super::flow::{Answer, Flow, Reader, ReplyStream};
 use super::{Asked, Limits};
 use crate::calls::ListCall;
 use crate::identity::Caller;
+use crate::problem::Problem;
 use crate::tasks::{OnFailure, Tasks};
 
 /// Messages of the caller that a conversation holds unread; more are dropped, and its caller waits in vain.
@@ -107,11 +108,14 @@ where
                     if let Some(inbox) = inboxes.lock().get(&id) {
                         let _ = inbox.try_send(item);
                     }
+                } else if inboxes.lock().contains_key(&id) {
+                    // Two would share one inbox, and the first to end would take it from the other.
+                    flow.refuse(id, Problem::invalid("id", "is under way"));
                 } else if let Some(Asked { item: first, answer }) = flow.accept(item) {
                     let (sender, receiver) = mpsc::channel(UNREAD_MAX);
                     inboxes.lock().insert(id, sender);
                     let inbox = Inbox {
-                        id: answer.id(),
+                        id,
                         receiver,
                         inboxes: inboxes.clone(),
                     };

@@ -11,6 +11,7 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
 use prost::Message as _;
+use protocol::limits::ITEM_OVERHEAD_BYTES;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,8 @@ struct State<C: ListCall> {
     in_flight_bytes: usize,
     reading: bool,
     draining: bool,
+    /// Why nothing more is read, if the caller broke a rule of the stream: its last word, after all answers.
+    refusal: Option<Status>,
     /// The caller does not listen any more.
     gone: bool,
 }
@@ -73,6 +76,7 @@ impl<C: ListCall> Flow<C> {
                 in_flight_bytes: 0,
                 reading: true,
                 draining: false,
+                refusal: None,
                 gone: false,
             }),
             readable: AtomicWaker::new(),
@@ -92,7 +96,7 @@ impl<C: ListCall> Flow<C> {
 
     /// Takes an item in, or refuses it at once.
     pub(super) fn accept(self: &Arc<Self>, item: C::Item) -> Option<Asked<C>> {
-        let (id, bytes) = (C::item_id(&item), item.encoded_len());
+        let (id, bytes) = (C::item_id(&item), item.encoded_len() + ITEM_OVERHEAD_BYTES);
         let mut state = self.state.lock();
         let over = state.in_flight_items >= self.limits.in_flight_items_max
             || (state.in_flight_items > 0 && state.in_flight_bytes + bytes > self.limits.in_flight_bytes_max);
@@ -119,9 +123,13 @@ impl<C: ListCall> Flow<C> {
             Problem::exhausted(self.limits.retry_after, "too many requests under way here")
         };
         drop(state);
+        self.refuse(id, problem);
+        None
+    }
+
+    pub(super) fn refuse(&self, id: u64, problem: Problem) {
         self.refused.inc();
         self.push(id, C::refuse(problem));
-        None
     }
 
     pub(super) fn push(&self, id: u64, mut reply: C::Reply) {
@@ -185,10 +193,6 @@ impl<C: ListCall> Answer<C> {
     /// Has the caller gone away? Then nobody reads the answer.
     pub fn is_abandoned(&self) -> bool {
         self.flow.state.lock().gone
-    }
-
-    pub(super) fn id(&self) -> u64 {
-        self.id
     }
 
     /// Says something that is not the last word.
@@ -260,13 +264,16 @@ impl<C: ListCall> Stream for ReplyStream<C> {
         let this = &mut *self;
         this.flow.readable.register(context.waker());
         let (ready, busy, over) = {
-            let state = this.flow.state.lock();
+            let mut state = this.flow.state.lock();
             let over = !state.reading && state.in_flight_items == 0;
+            if over && state.ready.is_empty() {
+                return Poll::Ready(state.refusal.take().map(Err));
+            }
             let busy = state.ready.len() + state.in_flight_items >= this.flow.limits.pace_from_items;
             (state.ready.len(), busy, over)
         };
         if ready == 0 {
-            return if over { Poll::Ready(None) } else { Poll::Pending };
+            return Poll::Pending;
         }
         let full = ready >= this.flow.limits.list_items_max;
         if !over && !full && this.poll_pace(context, busy).is_pending() {
@@ -318,8 +325,10 @@ impl<C: ListCall> Reader<C> {
             match received {
                 Ok(Some(list)) => handle(&self.flow, C::items(list)),
                 Ok(None) => return,
-                Err(error) => {
-                    tracing::debug!(call = C::NAME, %error, "stream broke");
+                // Too many items or bytes, no message: the caller is told. One whose connection broke does not hear it.
+                Err(status) => {
+                    tracing::debug!(call = C::NAME, %status, "stream broke");
+                    self.flow.state.lock().refusal = Some(status);
                     return;
                 }
             }
