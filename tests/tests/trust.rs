@@ -20,7 +20,9 @@ fn everything_that_the_matrix_names_exists() {
                 .unwrap_or_else(|| panic!("{file} has no {test}"));
             // The attribute stands between the test and whatever is before it.
             let attributes = source[..at].rsplit("\n\n").next().unwrap_or_default();
-            let is_test = ["#[test]", "#[tokio::test"].iter().any(|word| attributes.contains(word));
+            let is_test = ["#[test]", "#[tokio::test"]
+                .iter()
+                .any(|word| attributes.contains(word));
             assert!(is_test, "{name} is no test");
             tests += 1;
         }

@@ -106,8 +106,16 @@ fn an_end_is_not_before_its_beginning() {
     let mut ledger = created();
     let anna = physician();
     let before = [
-        ("Place", json!({"name": "Ward 7", "from": "2024-02-01", "until": "2024-01-31"}), "until: is a day before from"),
-        ("Medication", json!({"name": "x", "from": "2024-02-01", "until": "2023-12-31"}), "until: is a day before from"),
+        (
+            "Place",
+            json!({"name": "Ward 7", "from": "2024-02-01", "until": "2024-01-31"}),
+            "until: is a day before from",
+        ),
+        (
+            "Medication",
+            json!({"name": "x", "from": "2024-02-01", "until": "2023-12-31"}),
+            "until: is a day before from",
+        ),
         (
             "Condition",
             json!({"information": "x", "since": "2024-02-01", "resolved": "2024-01-31"}),
@@ -118,13 +126,27 @@ fn an_end_is_not_before_its_beginning() {
         refused(&mut ledger, &anna, &format!("add{name}"), json!([NUMBER, entry]), rule);
     }
     let same_day = json!({"name": "Ward 7", "from": "2024-02-01", "until": "2024-02-01"});
-    ledger.submit(&anna, "addPlace", json!([NUMBER, same_day])).expect("a day long");
+    ledger
+        .submit(&anna, "addPlace", json!([NUMBER, same_day]))
+        .expect("a day long");
     let changed = json!([NUMBER, 1, 2, {"name": "Ward 7", "from": "2024-02-01", "until": "2024-01-31"}]);
-    refused(&mut ledger, &anna, "changePlace", changed, "until: is a day before from");
+    refused(
+        &mut ledger,
+        &anna,
+        "changePlace",
+        changed,
+        "until: is a day before from",
+    );
     let mut patient = patient();
     patient[0] = json!("010101-0001");
     patient[1]["places"] = json!([{"name": "Ward 7", "from": "2024-02-01", "until": "2024-01-31"}]);
-    refused(&mut ledger, &anna, "createMedicalRecord", patient, "until: is a day before from");
+    refused(
+        &mut ledger,
+        &anna,
+        "createMedicalRecord",
+        patient,
+        "until: is a day before from",
+    );
 }
 
 #[test]

@@ -156,7 +156,10 @@ fn a_later_create_goes_on_with_the_versions() {
     let deleted: Vec<_> = changes.iter().map(|change| change["deleted"] == true).collect();
     assert_eq!(deleted, [false, true, false]);
     assert_eq!(changes[1]["record"], Value::Null);
-    let practitioners: Vec<_> = changes.iter().map(|change| change["practitionerRole"].as_str()).collect();
+    let practitioners: Vec<_> = changes
+        .iter()
+        .map(|change| change["practitionerRole"].as_str())
+        .collect();
     assert_eq!(practitioners, [Some("physician"), None, Some("physician")]);
     for change in changes {
         assert_eq!(

@@ -202,23 +202,24 @@ fn what_each_signature_covers() {
         admin_policy: "a".into(),
     };
     let samples = [
-        (Purpose::Proposal, proposal().encode_to_vec(), "", ""),
-        (Purpose::Endorsement, result.encode_to_vec(), "", ""),
-        (Purpose::Block, block.encode_to_vec(), "", ""),
-        (Purpose::Receipt, receipt.encode_to_vec(), "", ""),
-        (Purpose::Attestation, attestation.encode_to_vec(), "", ""),
-        (Purpose::Config, config.encode_to_vec(), "", ""),
-        (Purpose::Module, sha256(b"component").to_vec(), "", ""),
+        (Purpose::Proposal, proposal().encode_to_vec()),
+        (Purpose::Endorsement, result.encode_to_vec()),
+        (Purpose::Block, block.encode_to_vec()),
+        (Purpose::Receipt, receipt.encode_to_vec()),
+        (Purpose::Attestation, attestation.encode_to_vec()),
+        (Purpose::Config, config.encode_to_vec()),
+        (Purpose::Module, sha256(b"component").to_vec()),
     ];
-    assert_eq!(samples.clone().map(|(purpose, ..)| purpose), Purpose::ALL);
+    assert_eq!(samples.clone().map(|(purpose, _)| purpose), Purpose::ALL);
     let formats = include_str!("../../../docs/formats.md");
-    for (purpose, content, content_hash, signature_hash) in samples {
+    let found = samples.map(|(purpose, content)| {
         let tag = std::str::from_utf8(purpose.tag()).unwrap();
         assert!(formats.contains(&format!("| `{tag}` |")), "docs/formats.md lacks {tag}");
         let signatures = sign(&key(), &[9; 32], purpose, &[1; 32], &[&content[..]]).unwrap();
-        let hashes = [sha256(&content), sha256(&signatures[0].encode_to_vec())].map(hex::encode);
-        assert_eq!(hashes, [content_hash, signature_hash], "{tag}");
-    }
+        let [content, signature] = [sha256(&content), sha256(&signatures[0].encode_to_vec())].map(hex::encode);
+        format!("{tag} {content} {signature}")
+    });
+    assert_eq!(found, GOLDEN_SIGNED);
 }
 
 #[test]
@@ -279,3 +280,13 @@ const GOLDEN_PARTITION_KEY: &str = "e94881901346348e5bf5a1d616c60df55613d3358359
 const GOLDEN_SECRET_HASH: &str = "d5ad3165f78d06d7eae3a7befb39c723369cf51df50ff627395b75e3293e1067";
 const GOLDEN_COMMITMENT: &str = "b442b826c0864dab668ef12704c9547066a03843d7f0868f1b5fedfd211f2384";
 const GOLDEN_RESPONSE: &str = "52ee92b991448bd67f54eacb32dc5a260ea7fbb4565f4ad2114bbe4724a79857";
+/// Tag, H(content), H(signature message).
+const GOLDEN_SIGNED: [&str; 7] = [
+    "medledger/proposal/1 5eacd485d4b2a59f1c06366bf674c6961c0f9b0aff81a5896f11199845b2ebda a1711af4faba911fd4af845261b94cf77f7e0b414660ac3f6ad31483a1a153b9",
+    "medledger/endorsement/1 834b25db6a05b9e4713432b588666223068a644b9d5c26ed01c67b8fec9e1e33 67c198c84dab78469010e8c29cd65b691c766bd04801cd8e6ccdfc393897a08d",
+    "medledger/block/1 f1f2d605f1ff59397ca9e2b96bdb13f5d8934496b8d2e22b70171c8130554e92 3df8f89922129c02d5c3c7ddd403975c27859bbb6280523dfec54cbba62cf854",
+    "medledger/receipt/1 95cb2ca964679155ab723f57c3fca11c0b4933794be390c88accb7bcdf0fd55f 091c5a4932fa6d11d243e7ac1cb68f4a79630df6ecdcc071b245d927ccdf1091",
+    "medledger/attestation/1 ffabf7b25dd884d8e53acd130eed5e74de1ece3e136d56230b75d1066efaba64 d199b25b2f43bbbd124be0b64eb639c38a9d4d665d83b4b7a1c11c141b9c9b07",
+    "medledger/config/1 9119eb48b72b63b0c1249c6104ec09b34031b005fc20ec91d0ce0a1af5fef7da eade17d10d1697231731dcf1b448b8b9b551278b7cc3522dc0a2e13dbb196997",
+    "medledger/module/1 7049188105d65a11af07317f9fd630f37b2aef97f45d9411c0f394110cf8a3fe e11eb858d66ae315e5ba8d7e0faf8dcf39c763737760940742cde9875f9c3a4c",
+];

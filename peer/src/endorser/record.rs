@@ -9,9 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use protocol::keys::prefix_end;
 use protocol::ledger;
-use protocol::limits::{
-    KEY_SUFFIX_BYTES_MAX, NAMED_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_MAX, RANGES_MAX, READS_MAX,
-};
+use protocol::limits::{KEY_SUFFIX_BYTES_MAX, NAMED_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ROWS_MAX, RANGES_MAX, READS_MAX};
 use service::rpc::{self, question::Question};
 use service::{Code, Problem};
 

@@ -215,7 +215,11 @@ async fn too_large_for_kafka(here: &Here) {
     let mut next = before.1;
     while next < after.1 {
         for record in reader.next(PATIENCE).await.expect("records") {
-            assert!(record.value.len() < KAFKA_RECORD_BYTES_MAX / 2, "{name} is at {}", record.offset);
+            assert!(
+                record.value.len() < KAFKA_RECORD_BYTES_MAX / 2,
+                "{name} is at {}",
+                record.offset
+            );
             next = record.offset + 1;
         }
     }

@@ -17,11 +17,16 @@ use crate::gateway::config::{Limits, Quotas};
 use crate::gateway::testing::{Mood, Rig};
 
 async fn send(rig: &Rig, method: Method, path: &str, body: impl Into<Body>) -> Response<Body> {
-    let mut request = Request::builder()
+    let request = Request::builder()
         .method(method)
         .uri(path)
+        .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
         .body(body.into())
         .expect("a request");
+    answer(rig, request).await
+}
+
+async fn answer(rig: &Rig, mut request: Request<Body>) -> Response<Body> {
     request.extensions_mut().insert(Arc::new(rig.caller()) as Arc<Caller>);
     routes(Arc::clone(&rig.gateway))
         .oneshot(request)
@@ -31,6 +36,27 @@ async fn send(rig: &Rig, method: Method, path: &str, body: impl Into<Body>) -> R
 
 async fn post(rig: &Rig, path: &str, body: &str) -> (u16, Value) {
     read(send(rig, Method::POST, path, body.to_owned()).await).await
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_writes_in_nobodys_name() {
+    let rig = Rig::new().await;
+    let json = ("content-type", "application/json");
+    for (headers, status) in [
+        (vec![], 400),
+        (vec![("content-type", "text/plain")], 400),
+        (vec![json, ("sec-fetch-site", "cross-site")], 403),
+        (vec![json, ("sec-fetch-site", "same-site")], 403),
+        (vec![json, ("sec-fetch-site", "same-origin")], 200),
+    ] {
+        let mut request = Request::post("/v1/submit");
+        for (name, value) in &headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(create("one"))).expect("a request");
+        let answered = answer(&rig, request).await.status().as_u16();
+        assert_eq!(answered, status, "{headers:?}");
+    }
 }
 
 async fn fetch(rig: &Rig, path: &str) -> (u16, Value) {
