@@ -199,7 +199,8 @@ impl Attestations {
         }
     }
 
-    fn header(&self, partition: u32, height: u64) -> Option<Digest> {
+    /// This peer's own.
+    pub(super) fn header(&self, partition: u32, height: u64) -> Option<Digest> {
         match partition {
             CONTROL => self.control.header(height),
             // A disk error stops the partition at its next commit.

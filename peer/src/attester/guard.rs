@@ -11,8 +11,9 @@
 //!
 //! ```text
 //! slot = magic (8) ‖ channel (32) ‖ attester (32) ‖ counter (8) ‖ chains (4) ‖
-//!        chains × ( partition (4) ‖ heights signed (8, 0: none) ‖ header (32) ) ‖ SHA-256 of it all
+//!        chains × ( partition (4) ‖ epoch (4) ‖ heights signed (8, 0: none) ‖ header (32) ) ‖ SHA-256 of it all
 //! ```
+//! Heights of a later epoch will begin again at 0, so the epoch has its place; today it is 0, and another one is not understood.
 
 use std::{
     collections::BTreeMap,
@@ -24,9 +25,10 @@ use std::{
 
 use protocol::{CONTROL, Digest, sha256};
 
-const MAGIC: &[u8; 8] = b"mlguard1";
+const MAGIC: &[u8; 8] = b"mlguard2";
+const EPOCH: [u8; 4] = [0; 4];
 const HEAD_BYTES: usize = 8 + 32 + 32 + 8 + 4;
-const CHAIN_BYTES: usize = 4 + 8 + 32;
+const CHAIN_BYTES: usize = 4 + 4 + 8 + 32;
 
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
@@ -210,6 +212,7 @@ fn encode(owner: &Owner, counter: u64, promises: &BTreeMap<u32, Promise>) -> Vec
     for partition in (0..owner.partitions).chain([CONTROL]) {
         let promise = promises.get(&partition);
         bytes.extend_from_slice(&partition.to_be_bytes());
+        bytes.extend_from_slice(&EPOCH);
         bytes.extend_from_slice(&promise.map_or(0, |(height, _)| height + 1).to_be_bytes());
         bytes.extend_from_slice(&promise.map_or([0; 32], |(_, header)| *header));
     }
@@ -239,7 +242,7 @@ fn decode(bytes: &[u8]) -> Option<Slot> {
     let mut promises = BTreeMap::new();
     for chain in body.as_chunks::<CHAIN_BYTES>().0 {
         let (partition, rest) = chain.split_first_chunk::<4>()?;
-        let (heights, header) = rest.split_first_chunk::<8>()?;
+        let (heights, header) = rest.strip_prefix(&EPOCH)?.split_first_chunk::<8>()?;
         if let Some(height) = u64::from_be_bytes(*heights).checked_sub(1) {
             promises.insert(u32::from_be_bytes(*partition), (height, header.try_into().ok()?));
         }

@@ -128,11 +128,7 @@ impl Attester {
             if tip.height <= height {
                 return false;
             }
-            let extends = self
-                .ledger
-                .block(partition, height)
-                .is_some_and(|block| block.hash == header);
-            if !extends {
+            if self.ledger.attestations.header(partition, height) != Some(header) {
                 tracing::error!(
                     partition,
                     height,
