@@ -185,7 +185,12 @@ impl Gateway {
             quota: Quota::new("client", quotas.client()),
             submits: gate("submit", limits.in_flight_max),
             reads: gate("read", limits.in_flight_max),
-            streams: Gate::new("stream", limits.streams_max, usize::MAX, Duration::from_secs(5)),
+            streams: Gate::shared(
+                "stream",
+                limits.streams_max,
+                limits.streams_each_max,
+                Duration::from_secs(5),
+            ),
             limits,
         })
     }

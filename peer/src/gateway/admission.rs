@@ -29,6 +29,8 @@ const WINDOW: Duration = Duration::from_millis(200);
 const WINDOW_SERVED_MIN: u32 = 16;
 
 pub struct Gate {
+    /// Places that one caller may hold, however empty it is.
+    each_max: usize,
     bytes_max: usize,
     retry_after: Duration,
     state: Mutex<State>,
@@ -39,9 +41,15 @@ pub struct Gate {
 struct State {
     taken: usize,
     bytes: usize,
-    /// Places by caller; without entries for those who hold none.
-    callers: HashMap<Digest, usize>,
+    /// What callers hold; without entries for those who hold nothing.
+    callers: HashMap<Digest, Held>,
     pace: Pace,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Held {
+    places: usize,
+    bytes: usize,
 }
 
 /// How many places there are. Pure: time is an argument.
@@ -104,10 +112,26 @@ impl Gate {
         Self::paced(name, places, bytes_max, retry_after, None)
     }
 
+    /// For what is held long and costs much while it is: `each_max` of the places for one caller.
+    pub fn shared(name: &'static str, places: usize, each_max: usize, retry_after: Duration) -> Arc<Self> {
+        Self::build(name, places, each_max, usize::MAX, retry_after, None)
+    }
+
     /// With fewer places while what is served takes longer than `target`.
     pub fn paced(
         name: &'static str,
         places: usize,
+        bytes_max: usize,
+        retry_after: Duration,
+        target: Option<Duration>,
+    ) -> Arc<Self> {
+        Self::build(name, places, usize::MAX, bytes_max, retry_after, target)
+    }
+
+    fn build(
+        name: &'static str,
+        places: usize,
+        each_max: usize,
         bytes_max: usize,
         retry_after: Duration,
         target: Option<Duration>,
@@ -119,6 +143,7 @@ impl Gate {
             pace: Pace::new(places, target, Instant::now()),
         };
         Arc::new(Gate {
+            each_max,
             bytes_max,
             retry_after,
             state: Mutex::new(state),
@@ -129,23 +154,33 @@ impl Gate {
 
     pub fn enter(self: &Arc<Self>, caller: &Digest, bytes: usize) -> Result<Permit, Problem> {
         let mut state = self.state.lock();
-        let held = state.callers.get(caller).copied().unwrap_or(0);
+        let held = state.callers.get(caller).copied().unwrap_or_default();
         let places = state.pace.places;
         if state.taken >= places {
             return Err(self.refuse("too many requests are under way"));
+        }
+        if held.places >= self.each_max {
+            return Err(self.refuse("this client has as many under way as one may have"));
         }
         // An empty gate takes anything, so that no size is refused for ever.
         if state.bytes > 0 && state.bytes + bytes > self.bytes_max {
             return Err(self.refuse("the requests under way hold too many bytes"));
         }
-        let callers = state.callers.len() + usize::from(held == 0);
+        let callers = state.callers.len() + usize::from(held.places == 0);
         // As if one more were waiting outside: whoever is alone leaves room for those who come.
-        if state.taken >= places / 2 && held >= places.div_ceil(callers + 1) {
+        if state.taken >= places / 2 && held.places >= places.div_ceil(callers + 1) {
             return Err(self.refuse("this client has more than its share of the requests under way"));
+        }
+        // Few that are large shut out others as well as many.
+        let crowded = state.bytes + bytes > self.bytes_max / 2;
+        if crowded && held.places > 0 && held.bytes + bytes > self.bytes_max.div_ceil(callers + 1) {
+            return Err(self.refuse("this client has more than its share of the bytes under way"));
         }
         state.taken += 1;
         state.bytes += bytes;
-        *state.callers.entry(*caller).or_default() += 1;
+        let held = state.callers.entry(*caller).or_default();
+        held.places += 1;
+        held.bytes += bytes;
         drop(state);
         self.in_flight.inc();
         self.in_flight_bytes.add(bytes as i64);
@@ -176,8 +211,9 @@ impl Drop for Permit {
         state.taken -= 1;
         state.bytes -= self.bytes;
         if let Some(held) = state.callers.get_mut(&self.caller) {
-            *held -= 1;
-            if *held == 0 {
+            held.places -= 1;
+            held.bytes -= self.bytes;
+            if held.places == 0 {
                 state.callers.remove(&self.caller);
             }
         }
@@ -228,6 +264,30 @@ mod tests {
         assert_eq!(busy.len(), 50);
         assert!(gate.enter(&[2; 32], 1).is_ok());
         assert!(gate.enter(&[3; 32], 1).is_ok());
+    }
+
+    #[test]
+    fn a_client_with_large_requests_does_not_shut_out_others() {
+        let gate = gate(100, 1_000);
+        let mut busy = Vec::new();
+        while let Ok(permit) = gate.enter(&[1; 32], 100) {
+            busy.push(permit);
+        }
+        assert_eq!(busy.len(), 5);
+        let other: Vec<Permit> = (0..3).map(|_| gate.enter(&[2; 32], 100).expect("its share")).collect();
+        assert!(gate.enter(&[2; 32], 100).is_err());
+        drop((busy, other));
+        assert!(gate.state.lock().callers.is_empty());
+    }
+
+    #[test]
+    fn one_client_holds_no_more_than_one_may() {
+        let gate = Gate::shared("test", 100, 2, Duration::from_millis(200));
+        let held = [gate.enter(&[1; 32], 0), gate.enter(&[1; 32], 0)];
+        assert!(held.iter().all(Result::is_ok) && gate.enter(&[1; 32], 0).is_err());
+        assert!(gate.enter(&[2; 32], 0).is_ok());
+        drop(held);
+        assert!(gate.enter(&[1; 32], 0).is_ok());
     }
 
     const TARGET: Duration = Duration::from_secs(1);

@@ -84,6 +84,8 @@ pub struct Limits {
     pub height_bound_ahead: u64,
     /// Event and block streams open at once.
     pub streams_max: usize,
+    /// Of those, one client's: each may hold a Kafka client of its own.
+    pub streams_each_max: usize,
 }
 
 impl Default for Limits {
@@ -104,6 +106,7 @@ impl Default for Limits {
             order_patience_ms: 2_000,
             height_bound_ahead: u64::from(BLOCKS_PER_SECOND_MAX) * 60,
             streams_max: 256,
+            streams_each_max: 16,
         }
     }
 }
