@@ -73,15 +73,15 @@ fn spec() -> Spec {
     spec
 }
 
-/// Processes to kill together: one, or two that are not both brokers (two of three may stop all writes).
+/// Processes to kill together: one, or two. Not both orderers, nor two of three brokers: then nobody can write, and
+/// nothing could be awaited before one of them is back.
 fn victims(world: &World, waiting: &mut Vec<String>, random: &mut ChaCha8Rng) -> Vec<String> {
     let mut victims: Vec<String> = waiting.pop().into_iter().collect();
     if random.random_ratio(1, TOGETHER_EVERY) {
-        let is_broker = |name: &String| world.process(name).kind == Kind::Broker;
-        if let Some(at) = waiting
-            .iter()
-            .rposition(|name| !(is_broker(name) && is_broker(&victims[0])))
-        {
+        let orders = |kind| matches!(kind, Kind::Broker | Kind::Orderer);
+        let first = world.process(&victims[0]).kind;
+        let may = |name: &String| world.process(name).kind != first || !orders(first);
+        if let Some(at) = waiting.iter().rposition(may) {
             victims.push(waiting.remove(at));
         }
     }

@@ -24,7 +24,8 @@ use super::metrics::{IN_FLIGHT, IN_FLIGHT_BYTES};
 
 /// Places that stay however slow everything is: fewer would measure nothing.
 const PLACES_MIN: usize = 64;
-/// How long is looked before the places change, and how many must have been served meanwhile.
+/// How long is looked at least before the places change, and how many must have been served meanwhile.
+/// What a change did is seen only after those who came before it: who takes longer is looked at longer.
 const WINDOW: Duration = Duration::from_millis(200);
 const WINDOW_SERVED_MIN: u32 = 16;
 
@@ -83,14 +84,14 @@ impl Pace {
         self.served += 1;
         self.quickest = self.quickest.min(took);
         let window = now - self.began;
-        if window < WINDOW || self.served < WINDOW_SERVED_MIN {
+        if window < WINDOW.max(self.quickest) || self.served < WINDOW_SERVED_MIN {
             return;
         }
         self.places = if self.quickest > target {
             let in_target = f64::from(self.served) * target.as_secs_f64() / window.as_secs_f64();
             (in_target as usize).max(PLACES_MIN).min(self.places)
         } else {
-            self.places + self.places / 4 + 1
+            self.places + self.places / 8 + 1
         };
         *self = Pace {
             places: self.places.min(self.places_max),

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use protocol::canonical;
 use protocol::keys::response_digest;
 use protocol::ledger;
-use protocol::limits::SNAPSHOTS_KEPT;
+use protocol::limits::{SNAPSHOT_AGE_MAX, SNAPSHOTS_KEPT};
 use protocol::policy::Policy;
 use service::{Code, Problem};
 use tokio::time::Instant;
@@ -38,6 +38,8 @@ pub(super) struct Attempt<'a> {
     /// The height that each of those without the asked one named.
     named: BTreeMap<usize, u64>,
     lowered: usize,
+    /// Whose height it is: they are asked again, at that height.
+    again: Option<Vec<usize>>,
     pause: Duration,
     is_reported: bool,
 }
@@ -66,6 +68,7 @@ impl<'a> Attempt<'a> {
             elsewhere: Vec::new(),
             named: BTreeMap::new(),
             lowered: 0,
+            again: None,
             pause: PAUSE_MIN,
             is_reported: false,
         })
@@ -73,7 +76,10 @@ impl<'a> Attempt<'a> {
 
     /// Who is asked next. `None`: nobody, but those at other heights may be asked again. An error:
     /// the policy cannot be met.
-    pub(super) fn choose(&self) -> Result<Option<Vec<usize>>, Problem> {
+    pub(super) fn choose(&mut self) -> Result<Option<Vec<usize>>, Problem> {
+        if let Some(team) = self.again.take() {
+            return Ok(Some(team));
+        }
         let groups = self.groups();
         // With nothing made yet it is one group, of nobody.
         let nobody = [Vec::new()];
@@ -140,6 +146,7 @@ impl<'a> Attempt<'a> {
             [only] => vec![asked(only).await],
             _ => join_all(wanted.iter().map(asked)).await,
         };
+        let left_out = self.failed.len() + self.elsewhere.len();
         let mut without = Vec::new();
         let mut refusals = Vec::new();
         for (at, answer) in wanted.into_iter().zip(answers) {
@@ -172,7 +179,10 @@ impl<'a> Attempt<'a> {
             self.failed.push((at, problem));
         }
         self.report_groups();
-        self.level(without);
+        let is_lowered = self.level(without);
+        if is_lowered && left_out == self.failed.len() + self.elsewhere.len() {
+            self.again = Some(team.to_vec());
+        }
         Ok(())
     }
 
@@ -198,10 +208,10 @@ impl<'a> Attempt<'a> {
     ///
     /// An honest peer names its nearest lower height. What no peer near to this one can mean is its
     /// own affair and moves nobody else, and who has nothing of what he named himself is not asked
-    /// again soon.
-    fn level(&mut self, without: Vec<(usize, u64)>) {
+    /// again soon. Whether all go down.
+    fn level(&mut self, without: Vec<(usize, u64)>) -> bool {
         if without.is_empty() {
-            return;
+            return false;
         }
         let newest = self.chain.newest(self.checked.partition).unwrap_or(self.height);
         let oldest = newest.saturating_sub(SNAPSHOTS_KEPT as u64 - 1);
@@ -220,11 +230,13 @@ impl<'a> Attempt<'a> {
         if is_broken {
             // All went down to what one of them does not have.
             self.start_from(newest);
-        } else if let Some(lowest) = lowest {
-            self.lowered += 1;
-            self.height = lowest;
-            self.made.clear();
+            return false;
         }
+        let Some(lowest) = lowest else { return false };
+        self.lowered += 1;
+        self.height = lowest;
+        self.made.clear();
+        true
     }
 
     fn start_from(&mut self, height: u64) {
@@ -234,14 +246,22 @@ impl<'a> Attempt<'a> {
         self.lowered = 0;
     }
 
-    /// Asks those at other heights once more, after a while. `false`: there is no time left.
+    /// Asks those who were left out once more, after a while. `false`: there is no time left.
+    ///
+    /// Those who are only behind will come to this height, however far that is, and what others have
+    /// made stays good meanwhile. Otherwise it is another height's turn.
     pub(super) async fn begin_again(&mut self, deadline: Instant) -> bool {
         if Instant::now() + self.pause >= deadline {
             return false;
         }
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
-        self.start_from(self.chain.newest(self.checked.partition).unwrap_or(self.height));
+        let newest = self.chain.newest(self.checked.partition).unwrap_or(self.height);
+        let is_past = |at: &usize| self.named.get(at).is_some_and(|&named| named >= self.height);
+        let is_old = newest > self.height + SNAPSHOT_AGE_MAX / 2;
+        if is_old || self.elsewhere.iter().any(is_past) {
+            self.start_from(newest);
+        }
         self.elsewhere.clear();
         true
     }
