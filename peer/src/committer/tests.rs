@@ -4,4 +4,5 @@ mod codes;
 mod marker;
 mod model;
 mod policies;
+mod ranges;
 mod replay;

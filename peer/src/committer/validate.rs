@@ -26,7 +26,7 @@ use protocol::{
 use service::rpc;
 
 use super::{
-    deltas::{Delta, apply},
+    deltas::{self, Delta},
     prepare::{Prepared, PreparedTx, Sound},
     view::{Overlay, StateView},
 };
@@ -50,44 +50,29 @@ pub fn validate<V: StateView>(
     overlay: &mut Overlay<'_, V>,
     block: Prepared,
 ) -> Result<Changes, V::Error> {
-    let channel = &rules.checker.channel;
     let height = position.next_height();
-    let mut judging = Judging {
-        rules,
-        height,
-        overlay,
-        deltas: Vec::new(),
-        changes: empty(rules, position, &block),
-    };
     let mut started = position.started;
-    if started.is_none()
-        && block
-            .marker
-            .as_ref()
-            .is_some_and(|marker| rules.genesis.is_cited_by(marker))
-    {
+    let starts = |marker| started.is_none() && rules.genesis.is_cited_by(marker);
+    let starts = block.marker.as_ref().is_some_and(starts);
+    if starts {
         started = Some(height);
-        judging.deltas.push(config_entry(height, channel.config_digest));
     }
-    for (index, tx) in (0u32..).zip(block.transactions) {
-        let code = if started.is_some() {
-            judging.judge(&tx)?
-        } else {
-            Code::NotStarted
-        };
-        judging.changes.leaves.push(Leaf {
-            tx_id: tx.tx_id,
-            hash: tx.hash,
-            code,
-        });
-        if let (Code::Valid, Ok(sound)) = (code, tx.body) {
-            judging.accept(tx.tx_id, index, sound)?;
+    let changes = empty(rules, position, &block);
+    let (judged, delta) = deltas::beside(|deltas| {
+        if starts {
+            deltas(config_entry(height, rules.checker.channel.config_digest));
         }
-    }
-    let Judging {
-        mut changes, deltas, ..
-    } = judging;
-    apply(&mut position.lattice, &deltas);
+        let judging = Judging {
+            rules,
+            height,
+            overlay: &mut *overlay,
+            deltas,
+            changes,
+        };
+        judging.block(started.is_some(), block.transactions)
+    });
+    let mut changes = judged?;
+    position.lattice.merge(&delta);
     let leaves: Vec<Digest> = changes.leaves.iter().map(Leaf::digest).collect();
     changes.header.root = merkle::root(&leaves);
     changes.header.state_digest = position.lattice.digest();
@@ -145,11 +130,30 @@ struct Judging<'a, 'v, V> {
     rules: &'a Rules,
     height: u64,
     overlay: &'a mut Overlay<'v, V>,
-    deltas: Vec<Delta>,
+    /// Where changes of the state digest go.
+    deltas: &'a mut dyn FnMut(Delta),
     changes: Changes,
 }
 
 impl<V: StateView> Judging<'_, '_, V> {
+    fn block(mut self, started: bool, transactions: Vec<PreparedTx>) -> Result<Changes, V::Error> {
+        for (index, tx) in (0u32..).zip(transactions) {
+            let code = match started {
+                true => self.judge(&tx)?,
+                false => Code::NotStarted,
+            };
+            self.changes.leaves.push(Leaf {
+                tx_id: tx.tx_id,
+                hash: tx.hash,
+                code,
+            });
+            if let (Code::Valid, Ok(sound)) = (code, tx.body) {
+                self.accept(tx.tx_id, index, sound)?;
+            }
+        }
+        Ok(self.changes)
+    }
+
     /// The first check that fails gives the code.
     fn judge(&self, tx: &PreparedTx) -> Result<Code, V::Error> {
         let Sound { transaction, checked } = match &tx.body {
@@ -208,14 +212,16 @@ impl<V: StateView> Judging<'_, '_, V> {
             }
         }
         for range in &tx.result.ranges {
-            let now = self
-                .overlay
-                .versions(&range.start, &range.end, range.entries.len() + 1)?;
-            let then = range
-                .entries
-                .iter()
-                .map(|read| (&read.key, read.version.as_ref().map(Version::from)));
-            if !now.iter().map(|(key, version)| (key, Some(*version))).eq(then) {
+            let mut then = range.entries.iter();
+            let mut same = true;
+            // Ends at the first difference, so at the row after the last entry at the latest.
+            self.overlay
+                .walk(&range.start, &range.end, range.entries.len() + 1, |key, version| {
+                    let read = then.next().filter(|read| read.key == key);
+                    same = read.is_some_and(|read| read.version.as_ref().map(Version::from) == Some(version));
+                    same
+                })?;
+            if !same || then.next().is_some() {
                 return Ok(Code::PhantomRead);
             }
         }
@@ -253,7 +259,10 @@ impl<V: StateView> Judging<'_, '_, V> {
                 index,
                 change,
             });
-            self.changes.state.push((key, entry.map(|entry| (entry, value))));
+            // A delete of what was not there would only lie in the way of ranges.
+            if before.is_some() || entry.is_some() {
+                self.changes.state.push((key, entry.map(|entry| (entry, value))));
+            }
         }
         for policy in transaction.result.policies {
             let row =
@@ -265,7 +274,9 @@ impl<V: StateView> Judging<'_, '_, V> {
                 before,
                 row.as_ref().map(|(entry, _)| *entry),
             );
-            self.changes.policies.push((policy.key, row));
+            if before.is_some() || row.is_some() {
+                self.changes.policies.push((policy.key, row));
+            }
         }
         Ok(())
     }
@@ -277,7 +288,7 @@ impl<V: StateView> Judging<'_, '_, V> {
             key: key.to_vec(),
             entry,
         };
-        self.deltas.extend(before.map(|entry| delta(false, entry)));
-        self.deltas.extend(after.map(|entry| delta(true, entry)));
+        before.into_iter().for_each(|entry| (self.deltas)(delta(false, entry)));
+        after.into_iter().for_each(|entry| (self.deltas)(delta(true, entry)));
     }
 }

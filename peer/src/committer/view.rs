@@ -1,10 +1,17 @@
 //! What `validate` reads, and the same with what earlier transactions wrote on top.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    ops::Bound::{Excluded, Included},
+};
 
 use protocol::Digest;
 
-use crate::state::{Entry, PartitionState, StateError, Version};
+use crate::state::{Entry, Gaps, PASSED_MIN, PartitionState, StateError, Version, successor};
+
+/// Rows of the view below that a walk over a range reads at once.
+const PAGE_ROWS_MAX: usize = 256;
 
 /// State after the last committed block, and the chain's past.
 pub trait StateView {
@@ -48,7 +55,10 @@ impl StateView for PartitionState {
 /// block, and of earlier blocks that go into the same batch.
 pub struct Overlay<'a, V> {
     base: &'a V,
+    /// `None`: what the base has there is deleted.
     state: BTreeMap<Vec<u8>, Option<Entry>>,
+    /// Where many keys of the base are deleted and there are no others.
+    gaps: RefCell<Gaps>,
     policies: HashMap<Vec<u8>, Option<(Entry, String)>>,
     valid: HashSet<Digest>,
     headers: HashMap<u64, Digest>,
@@ -59,6 +69,7 @@ impl<'a, V: StateView> Overlay<'a, V> {
         Overlay {
             base,
             state: BTreeMap::new(),
+            gaps: RefCell::default(),
             policies: HashMap::new(),
             valid: HashSet::new(),
             headers: HashMap::new(),
@@ -68,14 +79,22 @@ impl<'a, V: StateView> Overlay<'a, V> {
     /// Returns what was there before.
     pub fn put(&mut self, key: &[u8], entry: Option<Entry>) -> Result<Option<Entry>, V::Error> {
         let before = self.entry(key)?;
-        self.state.insert(key.to_vec(), entry);
+        if entry.is_some() {
+            self.gaps.get_mut().fill(key);
+        }
+        // A delete of what is not there leaves nothing that ranges would have to pass.
+        if entry.is_some() || before.is_some() {
+            self.state.insert(key.to_vec(), entry);
+        }
         Ok(before)
     }
 
     /// Returns what was there before.
     pub fn put_policy(&mut self, key: &[u8], row: Option<(Entry, String)>) -> Result<Option<Entry>, V::Error> {
         let before = self.policy(key)?;
-        self.policies.insert(key.to_vec(), row);
+        if row.is_some() || before.is_some() {
+            self.policies.insert(key.to_vec(), row);
+        }
         Ok(before.map(|(entry, _)| entry))
     }
 
@@ -85,6 +104,91 @@ impl<'a, V: StateView> Overlay<'a, V> {
 
     pub fn put_header(&mut self, height: u64, hash: Digest) {
         self.headers.insert(height, hash);
+    }
+
+    /// Gives the rows in [start, end) in order to `each` for as long as it says so. `rows` is how many
+    /// are expected. Reads no further than it must; see [`Gaps`] for deleted keys.
+    pub fn walk(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        rows: usize,
+        mut each: impl FnMut(&[u8], Version) -> bool,
+    ) -> Result<(), V::Error> {
+        let mut gaps = self.gaps.borrow_mut();
+        let mut below = Below::new(self.base, rows);
+        // Where to look, where the stretch since the last key began, and what was passed on it.
+        let (mut at, mut since, mut passed) = (start.to_vec(), start.to_vec(), 0);
+        loop {
+            while let Some(to) = gaps.end_of(&at) {
+                at = to.to_vec();
+                passed += 1;
+            }
+            if at[..] >= *end {
+                break;
+            }
+            let under = below.first(&at, end)?;
+            let above = self.state.range::<[u8], _>((Included(&at[..]), Excluded(end))).next();
+            let (key, version) = match (above, under) {
+                (Some((key, entry)), under) if under.is_none_or(|(other, _)| key <= other) => {
+                    (key, entry.map(|entry| entry.version))
+                }
+                (_, Some((key, version))) => (key, Some(*version)),
+                (_, None) => {
+                    at = end.to_vec();
+                    break;
+                }
+            };
+            at = successor(key);
+            let Some(version) = version else {
+                passed += 1;
+                continue;
+            };
+            if passed >= PASSED_MIN {
+                gaps.add(&since, key);
+            }
+            if !each(key, version) {
+                return Ok(());
+            }
+            (since, passed) = (at.clone(), 0);
+        }
+        if passed >= PASSED_MIN {
+            gaps.add(&since, &at);
+        }
+        Ok(())
+    }
+}
+
+/// The base's rows of a range, read in pages.
+struct Below<'a, V> {
+    base: &'a V,
+    page: usize,
+    rows: VecDeque<(Vec<u8>, Version)>,
+    ended: bool,
+}
+
+impl<'a, V: StateView> Below<'a, V> {
+    fn new(base: &'a V, page: usize) -> Self {
+        Below {
+            base,
+            page: page.clamp(1, PAGE_ROWS_MAX),
+            rows: VecDeque::new(),
+            ended: false,
+        }
+    }
+
+    /// The first row from `at` on; `at` only grows.
+    fn first(&mut self, at: &[u8], end: &[u8]) -> Result<Option<&(Vec<u8>, Version)>, V::Error> {
+        while self.rows.front().is_some_and(|(key, _)| key[..] < *at) {
+            self.rows.pop_front();
+        }
+        if self.rows.is_empty() && !self.ended {
+            self.rows = self.base.versions(at, end, self.page)?.into();
+            self.ended = self.rows.len() < self.page;
+            // More than expected is asked for where keys are deleted: perhaps a few, perhaps many.
+            self.page = (2 * self.page).min(PAGE_ROWS_MAX);
+        }
+        Ok(self.rows.front())
     }
 }
 
@@ -106,26 +210,13 @@ impl<V: StateView> StateView for Overlay<'_, V> {
     }
 
     fn versions(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Version)>, V::Error> {
-        if start >= end {
-            return Ok(Vec::new());
+        let mut rows = Vec::new();
+        if limit > 0 {
+            self.walk(start, end, limit, |key, version| {
+                rows.push((key.to_vec(), version));
+                rows.len() < limit
+            })?;
         }
-        let above: Vec<_> = self
-            .state
-            .range::<[u8], _>((bound(start), std::ops::Bound::Excluded(end)))
-            .collect();
-        // Every change on top may hide one row below.
-        let mut rows = self.base.versions(start, end, limit + above.len())?;
-        if !above.is_empty() {
-            let mut merged: BTreeMap<Vec<u8>, Version> = rows.into_iter().collect();
-            for (key, entry) in above {
-                match entry {
-                    Some(entry) => drop(merged.insert(key.clone(), entry.version)),
-                    None => drop(merged.remove(key)),
-                }
-            }
-            rows = merged.into_iter().collect();
-        }
-        rows.truncate(limit);
         Ok(rows)
     }
 
@@ -139,8 +230,4 @@ impl<V: StateView> StateView for Overlay<'_, V> {
             None => self.base.header(height),
         }
     }
-}
-
-fn bound(start: &[u8]) -> std::ops::Bound<&[u8]> {
-    std::ops::Bound::Included(start)
 }

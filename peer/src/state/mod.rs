@@ -14,6 +14,7 @@
 //! | `blocks` | height | header and leaves |
 
 mod control;
+mod gaps;
 mod options;
 mod partition;
 mod rows;
@@ -21,6 +22,7 @@ mod scrub;
 mod snapshot;
 
 pub use control::ControlStore;
+pub use gaps::{Gaps, PASSED_MIN, successor};
 pub use options::{Store, Tuning};
 pub use partition::{Owner, PartitionState, Position};
 pub use rows::{BlockRow, Changes, Entry, HistoryEntry, Leaf, Row, Version};

@@ -111,6 +111,10 @@ impl Store {
             options.set_memtable_whole_key_filtering(true);
             options.set_memtable_prefix_bloom_ratio(0.02);
         }
+        if matches!(name, STATE | POLICIES) {
+            // A file of which half is deletes is compacted at once: ranges would walk over them.
+            options.add_compact_on_deletion_collector_factory(256, 128, 0.5);
+        }
         options.set_block_based_table_factory(&table);
         // tx holds hashes only, there is nothing to compress.
         options.set_compression_type(if name == TX {

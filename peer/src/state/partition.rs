@@ -8,19 +8,24 @@ use std::{
     },
 };
 
+use parking_lot::Mutex;
 use prost::Message;
 use protocol::{Digest, code::Code, lattice::Lattice};
 use quick_cache::sync::Cache;
-use rocksdb::{ColumnFamily, DB, FlushOptions, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamily, DB, FlushOptions, ReadOptions, WriteBatch, WriteOptions,
+    perf::{PerfContext, PerfMetric},
+};
 use service::rpc;
 
 use super::{
-    BlockRow, Changes, Entry, Snapshot, StateError, Store, Version, disk,
+    BlockRow, Changes, Entry, Gaps, PASSED_MIN, Snapshot, StateError, Store, Version, disk,
     options::{BLOCKS, FAMILIES, HISTORY, META, POLICIES, STATE, TX},
     rows::{
         Cursor, block_hash, decode_block, decode_place, decode_row, encode_block, encode_row, history_key,
         history_prefix, place, tx_other_key, tx_valid_key,
     },
+    successor,
 };
 use crate::ledger::{Tip, TxStatus};
 
@@ -80,6 +85,8 @@ pub struct PartitionState {
     channel: Digest,
     db: DB,
     headers: Cache<u64, Digest>,
+    /// Where the newest state has many deleted keys and no others.
+    gaps: Mutex<Gaps>,
     unflushed: AtomicUsize,
     flush_bytes: usize,
 }
@@ -94,6 +101,7 @@ impl PartitionState {
             channel: owner.channel,
             db,
             headers: Cache::new(HEADERS_CACHED),
+            gaps: Mutex::default(),
             unflushed: AtomicUsize::new(0),
             flush_bytes: store.tuning.flush_bytes,
         };
@@ -182,7 +190,14 @@ impl PartitionState {
         let meta = self.family(META)?;
         batch.put_cf(meta, "position", position.encode(tip));
         batch.put_cf(meta, "lattice", position.lattice.to_bytes());
-        self.write(batch)?;
+        {
+            // Held until it is written, so that no range remembers a stretch in between.
+            let mut gaps = self.gaps.lock();
+            let written = blocks.iter().flat_map(|block| &block.state);
+            let appear = written.filter(|(_, row)| row.is_some());
+            appear.for_each(|(key, _)| gaps.fill(key));
+            self.write(batch)?;
+        }
         for block in blocks {
             self.headers.insert(block.header.height, block.hash);
         }
@@ -270,17 +285,50 @@ impl PartitionState {
 
     /// The first `limit` keys in [start, end) and when they were written.
     pub fn versions(&self, start: &[u8], end: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Version)>, StateError> {
-        let mut options = ReadOptions::default();
-        options.set_iterate_upper_bound(end);
-        let mut rows = self.db.raw_iterator_cf_opt(self.family(STATE)?, options);
+        let mut gaps = self.gaps.lock();
+        let deletes = Deletes(PerfContext::default());
         let mut found = Vec::new();
-        rows.seek(start);
-        while found.len() < limit {
-            let Some((key, row)) = rows.item() else { break };
-            found.push((key.to_vec(), decode_row(row, STATE)?.0.version));
-            rows.next();
+        // Where to look, where the stretch since the last key began, and what was passed on it.
+        let (mut at, mut since, mut passed) = (start.to_vec(), start.to_vec(), 0);
+        loop {
+            while let Some(to) = gaps.end_of(&at) {
+                at = to.to_vec();
+                passed += 1;
+            }
+            if at[..] >= *end || found.len() >= limit {
+                break;
+            }
+            // An iterator passes deleted rows by itself: it must end where known ones begin.
+            let known = gaps.next_start(&at).filter(|start| *start < end);
+            let bound = known.unwrap_or(end).to_vec();
+            let mut options = ReadOptions::default();
+            options.set_iterate_upper_bound(bound.clone());
+            let mut rows = self.db.raw_iterator_cf_opt(self.family(STATE)?, options);
+            let mut before = deletes.passed();
+            rows.seek(&at);
+            loop {
+                passed += deletes.passed() - before;
+                let Some((key, row)) = rows.item() else {
+                    rows.status().map_err(disk("read a range"))?;
+                    at = bound;
+                    break;
+                };
+                if passed >= PASSED_MIN {
+                    gaps.add(&since, key);
+                }
+                found.push((key.to_vec(), decode_row(row, STATE)?.0.version));
+                at = successor(key);
+                (since, passed) = (at.clone(), 0);
+                if found.len() >= limit {
+                    break;
+                }
+                before = deletes.passed();
+                rows.next();
+            }
         }
-        rows.status().map_err(disk("read a range"))?;
+        if passed >= PASSED_MIN {
+            gaps.add(&since, &at);
+        }
         Ok(found)
     }
 
@@ -381,5 +429,14 @@ impl PartitionState {
         }
         rows.status().map_err(disk("read a history"))?;
         Ok((changes, false))
+    }
+}
+
+/// Counts deleted rows that this thread's iterators pass.
+pub(super) struct Deletes(pub PerfContext);
+
+impl Deletes {
+    pub fn passed(&self) -> usize {
+        self.0.metric(PerfMetric::InternalDeleteSkippedCount) as usize
     }
 }

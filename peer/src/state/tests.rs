@@ -137,3 +137,43 @@ fn a_scrub_finds_what_changed_underneath() {
     state.db().delete_cf(family, keys[7]).expect("deleted");
     assert_eq!(scrub(&state, &[0; 32], u64::MAX, |_| true), found, "a lost row");
 }
+
+/// As [`block`], of deletes.
+fn deletes(position: &mut Position, keys: &[Vec<u8>]) -> Changes {
+    let mut changes = block(position, &[]);
+    changes.state = keys.iter().map(|key| (key.clone(), None)).collect();
+    changes
+}
+
+#[test]
+fn deleted_rows_do_not_cost_every_range() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let state = open(directory.path()).expect("opened");
+    let mut position = state.position().expect("read");
+    let keys: Vec<Vec<u8>> = (0..5000u32).map(|i| i.to_be_bytes().to_vec()).collect();
+    let all: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
+    let written = block(&mut position, &all);
+    state.commit(&[written], &position).expect("committed");
+    let deleted = deletes(&mut position, &keys[..4999]);
+    state.commit(&[deleted], &position).expect("committed");
+    let counter = partition::Deletes(rocksdb::perf::PerfContext::default());
+    let before = counter.passed();
+    let read = |from: &[u8], to: &[u8]| state.versions(from, to, 9).expect("read");
+    for start in keys.iter().step_by(5).rev() {
+        assert_eq!(read(start, &[0xff]).len(), 1);
+    }
+    let passed = counter.passed() - before;
+    assert!(
+        (4999..1000 * PASSED_MIN + 5000).contains(&passed),
+        "{passed}, every time it would be 2.5 million"
+    );
+
+    // What is written into such a stretch is found, and only that.
+    let (one, other) = (&keys[1000][..], &keys[3000][..]);
+    let again = block(&mut position, &[one, other]);
+    state.commit(&[again], &position).expect("committed");
+    let found: Vec<Vec<u8>> = read(&[], &[0xff]).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(found, [one, other, &keys[4999]]);
+    assert_eq!(read(&keys[1001], &keys[3000]).len(), 0);
+    assert_eq!(read(&keys[1001], &keys[3001]).len(), 1);
+}

@@ -339,7 +339,10 @@ fn model(rule: &Rule, signers: &[Principal], used: &mut Vec<bool>) -> bool {
 }
 
 fn needs_nothing(gate: &Gate) -> bool {
-    let inner = gate.rules.iter().any(|rule| matches!(rule, Rule::Gate(gate) if needs_nothing(gate)));
+    let inner = gate
+        .rules
+        .iter()
+        .any(|rule| matches!(rule, Rule::Gate(gate) if needs_nothing(gate)));
     gate.needed == 0 || inner
 }
 

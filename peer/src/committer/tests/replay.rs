@@ -3,14 +3,26 @@
 use std::{path::Path, sync::Arc};
 
 use proptest::prelude::*;
-use protocol::testing::{TestNet, TestTx};
+use protocol::{
+    keys::key_prefix,
+    ledger::Version,
+    testing::{TestNet, TestTx},
+};
 
 use crate::{
     committer::{commit_blocks, model::Partition, prepare::prepare},
     state::{Owner, PartitionState, Store, Tuning, scrub},
 };
 
-/// Records with everything in them: valid, conflicting, garbage, policies, deletes.
+/// What a range over all of a subject sees now.
+fn rows(partition: &Partition, subject: &str) -> Vec<(Vec<u8>, Version)> {
+    let prefix = key_prefix("records", &partition.net.secret.partition_key("records", subject));
+    let all = partition.maps.state.iter();
+    all.filter_map(|(key, entry)| Some((key.strip_prefix(&prefix[..])?.to_vec(), entry.version.into())))
+        .collect()
+}
+
+/// Records with everything in them: valid, conflicting, garbage, policies, deletes, ranges.
 fn records(blocks: usize) -> (Partition, Vec<Vec<u8>>) {
     let mut partition = Partition::new(TestNet::new(&["HospitalA", "HospitalB"], 1), 0);
     let net = partition.net.clone();
@@ -19,8 +31,17 @@ fn records(blocks: usize) -> (Partition, Vec<Vec<u8>>) {
     for i in 0..blocks {
         let (height, header) = partition.snapshot();
         let tx = |j: usize| {
-            let tx = net.tx(&format!("patient-{}", (i + j) % 7)).snapshot(height, &header);
-            match (i + j) % 5 {
+            let subject = format!("patient-{}", (i + j) % 7);
+            let tx = net.tx(&subject).snapshot(height, &header);
+            let rows = rows(&partition, &subject);
+            let rows: Vec<_> = rows.iter().map(|(key, version)| (&key[..], *version)).collect();
+            match (i + 2 * j) % 8 {
+                // Ranges that hold, over what was written and deleted in blocks of the same batch.
+                4 => tx.range(b"", b"", &rows).write(&[b'e', i as u8], b"x").delete(b"a"),
+                5 => tx
+                    .range(b"b", b"", &rows[rows.partition_point(|(key, _)| *key < &b"b"[..])..])
+                    .delete(b"c"),
+                6 => rows.iter().fold(tx, |tx, (key, _)| tx.delete(key)),
                 0 => tx.write(b"a", &[i as u8]).read(b"b", None),
                 1 => tx.write(b"b", &[j as u8; 300]).policy(b"b", "OR('HospitalA.peer')"),
                 2 => tx.delete(b"a").range(b"a", b"c", &[]),
