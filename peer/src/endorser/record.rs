@@ -19,6 +19,9 @@ use crate::workers::View;
 /// Rows read at a time: values may be large, and most of a page may then be for nothing.
 const ROWS_AT_ONCE: usize = 32;
 
+/// Rows of a range by their full keys, ascending.
+type Rows = Vec<(Vec<u8>, Row)>;
+
 /// State at one height, by full keys.
 pub trait State: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Row>, StateError>;
@@ -106,7 +109,7 @@ impl Record {
     }
 
     /// Rows from `start` on, as many as a page may have, and whether there are more.
-    fn page(&self, start: &[u8], end: &[u8], limit: usize) -> Result<(Vec<(Vec<u8>, Row)>, bool), Problem> {
+    fn page(&self, start: &[u8], end: &[u8], limit: usize) -> Result<(Rows, bool), Problem> {
         let mut page: Vec<(Vec<u8>, Row)> = Vec::new();
         let (mut from, mut bytes) = (start.to_vec(), 0);
         loop {

@@ -101,6 +101,7 @@ where
         reader.run(move |flow: &Arc<Flow<C>>, items: Vec<C::Item>| {
             for item in items {
                 let id = C::item_id(&item);
+                let is_under_way = inboxes.lock().contains_key(&id);
                 if id == 0 {
                     alone(item);
                 } else if !C::opens(&item) {
@@ -108,7 +109,7 @@ where
                     if let Some(inbox) = inboxes.lock().get(&id) {
                         let _ = inbox.try_send(item);
                     }
-                } else if inboxes.lock().contains_key(&id) {
+                } else if is_under_way {
                     // Two would share one inbox, and the first to end would take it from the other.
                     flow.refuse(id, Problem::invalid("id", "is under way"));
                 } else if let Some(Asked { item: first, answer }) = flow.accept(item) {
