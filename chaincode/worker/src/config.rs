@@ -41,7 +41,10 @@ impl settings::Settings for Config {
 
     fn anchor(&mut self, base: &Path) {
         anchor(base, &mut self.identity);
-        for path in [&mut self.genesis, &mut self.roots, &mut self.crls].into_iter().flatten() {
+        for path in [&mut self.genesis, &mut self.roots, &mut self.crls]
+            .into_iter()
+            .flatten()
+        {
             anchor(base, path);
         }
     }
