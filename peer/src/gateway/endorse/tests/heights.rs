@@ -214,9 +214,9 @@ fn paused() -> tokio::runtime::Runtime {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    // Within half a second of lag. With nearly a second of it, unlike for each, a policy of all can still run out of time.
+    // Within four tenths of a second of lag. With nearly a second of it, unlike for each, a policy of all can still run out of time.
     #[test]
-    fn lag_never_ends_an_endorsement(seed: u64, lag_ms_max in 1..500_u64) {
+    fn lag_never_ends_an_endorsement(seed: u64, lag_ms_max in 1..400_u64) {
         for policy in [TWO, ALL] {
             prop_assert_eq!(paused().block_on(check(seed, policy, lag_ms_max, 1)), Ok(()));
         }
