@@ -144,14 +144,6 @@ async fn certificates(here: &Here, directory: &Path) {
                 };
                 let status = answer.expect_err(&format!("{name} ({role}) at {process}"));
                 let text = format!("{status:?}");
-                // A worker knows its organisation's root and lists, not the genesis; the role is refused there all the same.
-                if process == "worker0.HospitalB" && alerts == "CertificateRevoked" {
-                    assert!(
-                        text.contains("permission_denied") || is_broken(&text),
-                        "{name} ({role}): {text}"
-                    );
-                    continue;
-                }
                 let fits = alerts.split('|').any(|alert| text.contains(alert));
                 assert!(
                     fits || is_broken(&text),
