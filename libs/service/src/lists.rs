@@ -83,25 +83,13 @@ where
     H: Fn(Vec<Asked<C>>, Arc<Caller>) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let caller = Caller::of(request.extensions())?;
-    let (flow, replies) = Flow::start(limits);
-    let reader = Reader {
-        flow,
-        incoming: request.into_inner(),
-        token: tasks.token().clone(),
-    };
     let handlers = tasks.clone();
-    tasks.spawn(
-        C::NAME,
-        OnFailure::Log,
-        reader.run(move |flow: &Arc<Flow<C>>, items: Vec<C::Item>| {
-            let asked: Vec<_> = items.into_iter().filter_map(|item| flow.accept(item)).collect();
-            if !asked.is_empty() {
-                handlers.spawn(C::NAME, OnFailure::Log, handler(asked, caller.clone()));
-            }
-        }),
-    );
-    Ok(Response::new(replies))
+    serve(tasks, request, limits, move |flow, items, caller| {
+        let asked: Vec<_> = items.into_iter().filter_map(|item| flow.accept(item)).collect();
+        if !asked.is_empty() {
+            handlers.spawn(C::NAME, OnFailure::Log, handler(asked, Arc::clone(caller)));
+        }
+    })
 }
 
 /// Serves a stream item by item, each as a task of its own; the reply's id is set here.
@@ -116,6 +104,26 @@ where
     H: Fn(C::Item, Arc<Caller>) -> F + Send + Sync + 'static,
     F: Future<Output = C::Reply> + Send + 'static,
 {
+    let handlers = tasks.clone();
+    serve(tasks, request, limits, move |flow, items, caller| {
+        for Asked { item, answer } in items.into_iter().filter_map(|item| flow.accept(item)) {
+            let handled = handler(item, Arc::clone(caller));
+            handlers.spawn(C::NAME, OnFailure::Log, async move { answer.send(handled.await) });
+        }
+    })
+}
+
+/// Starts the reader of a stream. `take` gets each list as it comes; it runs on the reader and must be quick.
+fn serve<C, T>(
+    tasks: &Tasks,
+    request: Request<Streaming<C::Items>>,
+    limits: Limits,
+    mut take: T,
+) -> Result<Response<ReplyStream<C>>, Status>
+where
+    C: ListCall,
+    T: FnMut(&Arc<Flow<C>>, Vec<C::Item>, &Arc<Caller>) + Send + 'static,
+{
     let caller = Caller::of(request.extensions())?;
     let (flow, replies) = Flow::start(limits);
     let reader = Reader {
@@ -123,16 +131,7 @@ where
         incoming: request.into_inner(),
         token: tasks.token().clone(),
     };
-    let handlers = tasks.clone();
-    tasks.spawn(
-        C::NAME,
-        OnFailure::Log,
-        reader.run(move |flow: &Arc<Flow<C>>, items: Vec<C::Item>| {
-            for Asked { item, answer } in items.into_iter().filter_map(|item| flow.accept(item)) {
-                let handled = handler(item, caller.clone());
-                handlers.spawn(C::NAME, OnFailure::Log, async move { answer.send(handled.await) });
-            }
-        }),
-    );
+    let reading = reader.run(move |flow: &Arc<Flow<C>>, items: Vec<C::Item>| take(flow, items, &caller));
+    tasks.spawn(C::NAME, OnFailure::Log, reading);
     Ok(Response::new(replies))
 }

@@ -144,11 +144,16 @@ impl FakeOrderer {
         *self.moods.lock() = moods.iter().rev().cloned().collect();
     }
 
-    fn append(&self, request: &BroadcastRequest) -> ledger::Receipt {
+    /// A transaction and the partition it belongs to.
+    fn place(&self, request: &BroadcastRequest) -> (ledger::Transaction, u32) {
         let transaction = ledger::Transaction::decode(&request.transaction[..]).expect("a transaction");
         let proposal = Proposal::decode(&transaction.proposal[..]).expect("a proposal");
         let key = proposal.partition_key.as_slice().try_into().expect("32 bytes");
-        let partition = partition_of(&key, self.net.partitions);
+        (transaction, partition_of(&key, self.net.partitions))
+    }
+
+    fn append(&self, request: &BroadcastRequest) -> ledger::Receipt {
+        let (_, partition) = self.place(request);
         let certificates: BTreeMap<_, _> = request
             .certificates
             .iter()
@@ -163,6 +168,12 @@ impl FakeOrderer {
         };
         let ledger = self.topic.lock().clone().expect("started");
         let height = self.log.inject(&ledger.topics.of(partition), sign(&self.net, &block));
+        self.receipt(request, height, Purpose::Receipt)
+    }
+
+    /// Only with [`Purpose::Receipt`] it is one.
+    fn receipt(&self, request: &BroadcastRequest, height: u64, purpose: Purpose) -> ledger::Receipt {
+        let (transaction, partition) = self.place(request);
         let content = ReceiptContent {
             channel: self.net.channel.to_vec(),
             partition,
@@ -172,28 +183,7 @@ impl FakeOrderer {
         }
         .encode_to_vec();
         ledger::Receipt {
-            signature: Some(self.net.identity.sign(Purpose::Receipt, &self.net.channel, &content)),
-            content,
-        }
-    }
-}
-
-impl FakeOrderer {
-    /// Everything but the signature is as it should be.
-    fn pretend(&self, request: &BroadcastRequest) -> ledger::Receipt {
-        let transaction = ledger::Transaction::decode(&request.transaction[..]).expect("a transaction");
-        let proposal = Proposal::decode(&transaction.proposal[..]).expect("a proposal");
-        let key = proposal.partition_key.as_slice().try_into().expect("32 bytes");
-        let content = ReceiptContent {
-            channel: self.net.channel.to_vec(),
-            partition: partition_of(&key, self.net.partitions),
-            height: 1,
-            tx_id: sha256(&transaction.proposal).to_vec(),
-            ..Default::default()
-        }
-        .encode_to_vec();
-        ledger::Receipt {
-            signature: Some(self.net.identity.sign(Purpose::Block, &self.net.channel, &content)),
+            signature: Some(self.net.identity.sign(purpose, &self.net.channel, &content)),
             content,
         }
     }
@@ -251,7 +241,7 @@ impl Orderer for Shared {
                 self.0.append(&tampered(&request));
                 return Err(CallError::Unknown("lost".to_owned()));
             }
-            Mood::Pretends => broadcast_reply::Outcome::Receipt(self.0.pretend(&request)),
+            Mood::Pretends => broadcast_reply::Outcome::Receipt(self.0.receipt(&request, 1, Purpose::Block)),
             Mood::LosesAll => return Err(CallError::Unknown("lost".to_owned())),
             Mood::Refuses(problem) => broadcast_reply::Outcome::Problem(problem.into()),
             Mood::Away => return Err(CallError::Unsent("away".to_owned())),

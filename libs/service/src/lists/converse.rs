@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::flow::{Answer, Flow, Reader, ReplyStream};
-use super::{Asked, Limits};
+use super::flow::{Answer, ReplyStream};
+use super::{Asked, Limits, serve};
 use crate::calls::ListCall;
 use crate::identity::Caller;
 use crate::problem::Problem;
@@ -86,50 +86,42 @@ where
     F: Future<Output = ()> + Send + 'static,
     A: FnMut(C::Item) + Send + 'static,
 {
-    let caller = Caller::of(request.extensions())?;
-    let (flow, replies) = Flow::start(limits);
-    let reader = Reader {
-        flow,
-        incoming: request.into_inner(),
-        token: tasks.token().clone(),
-    };
     let inboxes: Inboxes<C> = Arc::default();
     let handlers = tasks.clone();
-    tasks.spawn(
-        C::NAME,
-        OnFailure::Log,
-        reader.run(move |flow: &Arc<Flow<C>>, items: Vec<C::Item>| {
-            for item in items {
-                let id = C::item_id(&item);
-                let is_under_way = inboxes.lock().contains_key(&id);
-                if id == 0 {
-                    alone(item);
-                } else if !C::opens(&item) {
-                    // One that is over, or one whose caller says too much: it is not waited for.
-                    if let Some(inbox) = inboxes.lock().get(&id) {
-                        let _ = inbox.try_send(item);
-                    }
-                } else if is_under_way {
-                    // Two would share one inbox, and the first to end would take it from the other.
-                    flow.refuse(id, Problem::invalid("id", "is under way"));
-                } else if let Some(Asked { item: first, answer }) = flow.accept(item) {
-                    let (sender, receiver) = mpsc::channel(UNREAD_MAX);
-                    inboxes.lock().insert(id, sender);
-                    let inbox = Inbox {
-                        id,
-                        receiver,
-                        inboxes: inboxes.clone(),
-                    };
-                    let conversation = Conversation {
-                        first,
-                        caller: caller.clone(),
-                        inbox,
-                        answer,
-                    };
-                    handlers.spawn(C::NAME, OnFailure::Log, handler(conversation));
-                }
+    serve(tasks, request, limits, move |flow, items, caller| {
+        for item in items {
+            let id = C::item_id(&item);
+            if id == 0 {
+                alone(item);
+                continue;
             }
-        }),
-    );
-    Ok(Response::new(replies))
+            if !C::opens(&item) {
+                // One that is over, or one whose caller says too much: it is not waited for.
+                if let Some(inbox) = inboxes.lock().get(&id) {
+                    let _ = inbox.try_send(item);
+                }
+                continue;
+            }
+            let is_under_way = inboxes.lock().contains_key(&id);
+            if is_under_way {
+                // Two would share one inbox, and the first to end would take it from the other.
+                flow.refuse(id, Problem::invalid("id", "is under way"));
+            } else if let Some(Asked { item: first, answer }) = flow.accept(item) {
+                let (sender, receiver) = mpsc::channel(UNREAD_MAX);
+                inboxes.lock().insert(id, sender);
+                let inbox = Inbox {
+                    id,
+                    receiver,
+                    inboxes: inboxes.clone(),
+                };
+                let conversation = Conversation {
+                    first,
+                    caller: Arc::clone(caller),
+                    inbox,
+                    answer,
+                };
+                handlers.spawn(C::NAME, OnFailure::Log, handler(conversation));
+            }
+        }
+    })
 }
