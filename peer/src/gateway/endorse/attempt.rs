@@ -17,9 +17,9 @@ use crate::endorser::Endorsed;
 use crate::endorser::check::Checked;
 use crate::query::not_started;
 
-/// How often a lower height is agreed on before those who have none of it are left out. Peers that
-/// commit several blocks at once have few heights in common, and every step costs a round.
-const LOWERED_MAX: usize = 16;
+/// How often those without the height are asked again at once, or all at a lower one, before they are
+/// left out. Peers that commit several blocks at once have few heights in common.
+const LEVELLED_MAX: usize = 24;
 /// Before those who stand at other heights are asked again, doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -37,8 +37,8 @@ pub(super) struct Attempt<'a> {
     elsewhere: Vec<usize>,
     /// The height that each of those without the asked one named.
     named: BTreeMap<usize, u64>,
-    lowered: usize,
-    /// Whose height it is: they are asked again, at that height.
+    levelled: usize,
+    /// They are asked again, before anybody else is.
     again: Option<Vec<usize>>,
     pause: Duration,
     is_reported: bool,
@@ -67,7 +67,7 @@ impl<'a> Attempt<'a> {
             failed: Vec::new(),
             elsewhere: Vec::new(),
             named: BTreeMap::new(),
-            lowered: 0,
+            levelled: 0,
             again: None,
             pause: PAUSE_MIN,
             is_reported: false,
@@ -179,9 +179,11 @@ impl<'a> Attempt<'a> {
             self.failed.push((at, problem));
         }
         self.report_groups();
-        let is_lowered = self.level(without);
-        if is_lowered && left_out == self.failed.len() + self.elsewhere.len() {
-            self.again = Some(team.to_vec());
+        if !without.is_empty() {
+            self.levelled += 1;
+            self.level(without);
+            let is_same = left_out == self.failed.len() + self.elsewhere.len();
+            self.again = is_same.then(|| team.to_vec());
         }
         Ok(())
     }
@@ -206,44 +208,41 @@ impl<'a> Attempt<'a> {
 
     /// Agrees on the height for the next round, after some said that they have nothing of this one.
     ///
-    /// An honest peer names its nearest lower height. What no peer near to this one can mean is its
-    /// own affair and moves nobody else, and who has nothing of what he named himself is not asked
-    /// again soon. Whether all go down.
-    fn level(&mut self, without: Vec<(usize, u64)>) -> bool {
-        if without.is_empty() {
-            return false;
-        }
+    /// An honest peer names its nearest lower height. If that moves it is coming, and what others have
+    /// made at this height is kept for it; if it stays, all go down to it. What no peer near to this one
+    /// can mean is its own affair and moves nobody else, and who has nothing of what he named himself is
+    /// not asked again soon.
+    fn level(&mut self, without: Vec<(usize, u64)>) {
         let newest = self.chain.newest(self.checked.partition).unwrap_or(self.height);
         let oldest = newest.saturating_sub(SNAPSHOTS_KEPT as u64 - 1);
-        let mut lowest: Option<u64> = None;
-        let mut is_broken = false;
+        let (mut lowest, mut stays, mut is_broken) = (self.height, false, false);
         for (at, height) in without {
-            let broken = self.named.insert(at, height) == Some(self.height);
-            let suits = (oldest..self.height).contains(&height) && self.lowered < LOWERED_MAX;
-            if suits && !broken {
-                lowest = Some(lowest.map_or(height, |lowest| lowest.min(height)));
+            let before = self.named.insert(at, height);
+            let suits = (oldest..self.height).contains(&height) && self.levelled <= LEVELLED_MAX;
+            if before == Some(self.height) {
+                is_broken = true;
+                self.elsewhere.push(at);
+            } else if suits {
+                stays |= before == Some(height);
+                lowest = lowest.min(height);
             } else {
                 self.elsewhere.push(at);
             }
-            is_broken |= broken;
         }
         if is_broken {
             // All went down to what one of them does not have.
             self.start_from(newest);
-            return false;
+        } else if stays {
+            self.height = lowest;
+            self.made.clear();
         }
-        let Some(lowest) = lowest else { return false };
-        self.lowered += 1;
-        self.height = lowest;
-        self.made.clear();
-        true
     }
 
     fn start_from(&mut self, height: u64) {
         self.height = height;
         self.made.clear();
         self.named.clear();
-        self.lowered = 0;
+        self.levelled = 0;
     }
 
     /// Asks those who were left out once more, after a while. `false`: there is no time left.
