@@ -38,15 +38,16 @@ static POOL: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
         .ok()
 });
 
-/// Takes deltas while `work` goes on, and gives what it gave with the sum of them.
-pub fn beside<T>(work: impl FnOnce(&mut dyn FnMut(Delta)) -> T) -> (T, Lattice) {
+/// Takes deltas while `work` goes on, and gives what it gave with the sum of them. `expected` is about how
+/// many will come: a few are added up here, waking a thread for them costs more.
+pub fn beside<T>(expected: usize, work: impl FnOnce(&mut dyn FnMut(Delta)) -> T) -> (T, Lattice) {
     let total = Mutex::new(Lattice::new());
     let add = |deltas: &[Delta]| {
         let sum = sum(deltas);
         total.lock().merge(&sum);
     };
     let mut waiting = Vec::new();
-    let done = match &*POOL {
+    let done = match POOL.as_ref().filter(|_| expected >= 2 * CHUNK) {
         Some(pool) => pool.in_place_scope(|scope| {
             let done = work(&mut |delta| {
                 waiting.push(delta);
@@ -96,7 +97,7 @@ mod tests {
                 entry: Entry::new(Default::default(), &[i as u8]),
             });
             let deltas: Vec<Delta> = deltas.collect();
-            let (done, total) = beside(|take| {
+            let (done, total) = beside(count as usize, |take| {
                 deltas.iter().cloned().for_each(take);
                 "done"
             });

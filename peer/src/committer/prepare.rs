@@ -28,6 +28,14 @@ pub struct PreparedTx {
     pub body: Result<Sound, Rejection>,
 }
 
+impl PreparedTx {
+    /// Keys that it changes if it becomes VALID.
+    pub fn writes(&self) -> usize {
+        let result = self.body.as_ref().map(|sound| &sound.transaction.result);
+        result.map_or(0, |result| result.writes.len() + result.policies.len())
+    }
+}
+
 /// A transaction that passed every check without state, but maybe those of its endorsers.
 #[derive(Debug)]
 pub struct Sound {

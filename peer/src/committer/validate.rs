@@ -58,7 +58,8 @@ pub fn validate<V: StateView>(
         started = Some(height);
     }
     let changes = empty(rules, position, &block);
-    let (judged, delta) = deltas::beside(|deltas| {
+    let writes = block.transactions.iter().map(PreparedTx::writes).sum();
+    let (judged, delta) = deltas::beside(writes, |deltas| {
         if starts {
             deltas(config_entry(height, rules.checker.channel.config_digest));
         }
