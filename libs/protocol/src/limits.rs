@@ -45,6 +45,11 @@ pub const GRPC_WORKER_ELEMENTS_MAX: usize = GRPC_LIST_ITEMS_MAX * READS_MAX;
 /// What an item under way is charged for beside its bytes: structs, queue places and tasks, so that empty ones are
 /// not free.
 pub const ITEM_OVERHEAD_BYTES: usize = 256;
+/// What a process holds for one account on all its streams: items under way, and replies that it has not read.
+pub const HELD_BYTES_PER_ACCOUNT_MAX: usize = 128 * 1024 * 1024;
+/// The same for all accounts together.
+pub const HELD_BYTES_MAX: usize = 512 * 1024 * 1024;
+const _: () = assert!(HELD_BYTES_PER_ACCOUNT_MAX < HELD_BYTES_MAX);
 
 const _: () = assert!(
     TRANSACTION_BYTES_MAX + TRANSACTION_CERTIFICATES_MAX * CERTIFICATE_BYTES_MAX < BLOCK_BYTES_MAX,

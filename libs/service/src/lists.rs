@@ -34,7 +34,7 @@ pub struct Limits {
     /// Items accepted and not answered yet. More are refused at once.
     pub in_flight_items_max: usize,
     pub in_flight_bytes_max: usize,
-    /// What all streams that share it may have accepted together.
+    /// What all streams that share it may hold together: items under way, and replies that are not read.
     pub budget: Budget,
     /// Replies that the caller does not read; beyond it nothing more is read from the caller.
     pub ready_bytes_max: usize,
@@ -53,7 +53,7 @@ impl Default for Limits {
         Self {
             in_flight_items_max: 16_384,
             in_flight_bytes_max: 64 * 1024 * 1024,
-            budget: Budget::unbounded(),
+            budget: Budget::of_process(),
             ready_bytes_max: 8 * 1024 * 1024,
             list_items_max: 512,
             list_bytes_max: 1024 * 1024,
@@ -125,7 +125,8 @@ where
     T: FnMut(&Arc<Flow<C>>, Vec<C::Item>, &Arc<Caller>) + Send + 'static,
 {
     let caller = Caller::of(request.extensions())?;
-    let (flow, replies) = Flow::start(limits);
+    let account = limits.budget.account(caller.account());
+    let (flow, replies) = Flow::start(limits, account);
     let reader = Reader {
         flow,
         incoming: request.into_inner(),

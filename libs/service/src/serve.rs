@@ -1,7 +1,7 @@
 //! One TLS port per process: gRPC and REST on one router, every request with its caller.
 //!
 //! ```text
-//! accept ─→ first byte ─→ handshake ─→ Caller ─→ Access (default deny) ─→ routes
+//! accept ─→ first byte ─→ handshake ─→ Caller ─→ requests under way ─→ Access (default deny) ─→ routes
 //!           └─ deadlines; bounded in all and by source address
 //! ```
 //! A connection ends when its certificate expires or is revoked. When the process ends, connections are
@@ -18,6 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use http::Request;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -32,6 +33,7 @@ use tonic::server::NamedService;
 use tower::{Service, ServiceExt as _};
 
 use crate::identity::Caller;
+use crate::problem::Problem;
 use crate::tasks::{OnFailure, Tasks};
 use crate::tls::{CONNECTION_WINDOW_BYTES, Error, STREAM_WINDOW_BYTES, Trust};
 
@@ -51,6 +53,9 @@ static REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     .expect("declared once")
 });
 
+/// What is said to one with too many requests under way.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
 /// Bounds of one port.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -65,6 +70,9 @@ pub struct Config {
     pub first_byte_deadline: Duration,
     pub handshake_deadline: Duration,
     pub streams_per_connection_max: u32,
+    /// Requests and streams under way on all its connections: each may hold a message that is half received. One
+    /// more is refused with a delay.
+    pub requests_per_identity_max: usize,
     pub drain_deadline: Duration,
 }
 
@@ -78,6 +86,7 @@ impl Default for Config {
             first_byte_deadline: Duration::from_secs(1),
             handshake_deadline: Duration::from_secs(5),
             streams_per_connection_max: 256,
+            requests_per_identity_max: 256,
             drain_deadline: Duration::from_secs(10),
         }
     }
@@ -116,6 +125,7 @@ pub fn serve(
         handshakes: Arc::new(Semaphore::new(config.handshakes_max)),
         by_source: Shares::new(config.handshakes_per_source_max),
         by_identity: Shares::new(config.connections_per_identity_max),
+        requests: Shares::new(config.requests_per_identity_max),
         config,
         tasks: tasks.clone(),
     });
@@ -130,8 +140,10 @@ struct Port {
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     by_source: Arc<Shares<IpAddr>>,
-    /// By [`Caller::account`].
+    /// Connections by [`Caller::account`].
     by_identity: Arc<Shares<Digest>>,
+    /// Requests under way, by the same.
+    requests: Arc<Shares<Digest>>,
     config: Config,
     tasks: Tasks,
 }
@@ -226,10 +238,25 @@ impl Port {
     }
 
     async fn serve(&self, stream: TlsStream<TcpStream>, caller: Arc<Caller>) {
-        let (routes, of_requests) = (self.routes.clone(), caller.clone());
+        let (routes, requests, of_requests) = (self.routes.clone(), self.requests.clone(), caller.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            let share = requests.take(of_requests.account());
             request.extensions_mut().insert(of_requests.clone());
-            routes.clone().oneshot(request.map(Body::new))
+            let routes = routes.clone();
+            async move {
+                let Some(share) = share else {
+                    let problem = Problem::exhausted(RETRY_AFTER, "too many requests of this identity under way");
+                    return Ok(access::refusal(&request, problem));
+                };
+                let response = routes.oneshot(request.map(Body::new)).await?;
+                // Under way until the last of its body is sent, or nobody waits for it.
+                Ok::<_, Infallible>(response.map(|body| {
+                    Body::new(body.map_frame(move |frame| {
+                        let _under_way = &share;
+                        frame
+                    }))
+                }))
+            }
         });
         let builder = self.http();
         let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -17,7 +17,8 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::{Asked, Limits, budget::Share};
+use super::budget::{Account, Share};
+use super::{Asked, Limits};
 use crate::calls::ListCall;
 use crate::problem::{Code, Problem};
 
@@ -48,13 +49,22 @@ pub(super) struct Flow<C: ListCall> {
     /// The reader waits for room, or for the last answer.
     room: Notify,
     limits: Limits,
+    /// What is held for the caller, on all its streams.
+    account: Arc<Account>,
     in_flight: IntGauge,
     accepted: IntCounter,
     refused: IntCounter,
 }
 
+/// A reply that waits for its caller to read, with its bytes.
+struct Ready<C: ListCall> {
+    reply: C::Reply,
+    bytes: usize,
+    _share: Option<Share>,
+}
+
 struct State<C: ListCall> {
-    ready: VecDeque<(C::Reply, usize)>,
+    ready: VecDeque<Ready<C>>,
     ready_bytes: usize,
     in_flight_items: usize,
     in_flight_bytes: usize,
@@ -67,7 +77,7 @@ struct State<C: ListCall> {
 }
 
 impl<C: ListCall> Flow<C> {
-    pub(super) fn start(limits: Limits) -> (Arc<Self>, ReplyStream<C>) {
+    pub(super) fn start(limits: Limits, account: Arc<Account>) -> (Arc<Self>, ReplyStream<C>) {
         let flow = Arc::new(Self {
             state: Mutex::new(State {
                 ready: VecDeque::new(),
@@ -82,6 +92,7 @@ impl<C: ListCall> Flow<C> {
             readable: AtomicWaker::new(),
             room: Notify::new(),
             limits,
+            account,
             in_flight: IN_FLIGHT.with_label_values(&[C::NAME]),
             accepted: SERVED.with_label_values(&[C::NAME, "accepted"]),
             refused: SERVED.with_label_values(&[C::NAME, "refused"]),
@@ -104,7 +115,7 @@ impl<C: ListCall> Flow<C> {
             Problem::unavailable("ending")
         } else if over {
             Problem::exhausted(self.limits.retry_after, "too many requests under way on this stream")
-        } else if let Some(share) = self.limits.budget.take(bytes) {
+        } else if let Some(share) = self.account.take(bytes) {
             state.in_flight_items += 1;
             state.in_flight_bytes += bytes;
             drop(state);
@@ -115,8 +126,8 @@ impl<C: ListCall> Flow<C> {
                 answer: Answer {
                     flow: self.clone(),
                     id,
-                    share,
-                    sent: false,
+                    bytes,
+                    share: Some(share),
                 },
             });
         } else {
@@ -129,16 +140,27 @@ impl<C: ListCall> Flow<C> {
 
     pub(super) fn refuse(&self, id: u64, problem: Problem) {
         self.refused.inc();
-        self.push(id, C::refuse(problem));
+        self.push(id, C::refuse(problem), None);
     }
 
-    pub(super) fn push(&self, id: u64, mut reply: C::Reply) {
+    /// `share` goes on to hold the reply. One without is short, or of a caller who is trusted to read.
+    fn push(&self, id: u64, mut reply: C::Reply, mut share: Option<Share>) {
         C::set_reply_id(&mut reply, id);
-        let bytes = reply.encoded_len();
+        let mut bytes = reply.encoded_len();
+        if share.as_mut().is_some_and(|share| !share.resize(bytes)) {
+            let detail = "done or not, there is no room for the reply: others have not been read";
+            reply = C::refuse(Problem::new(Code::UnknownOutcome, detail));
+            C::set_reply_id(&mut reply, id);
+            bytes = reply.encoded_len();
+        }
         let mut state = self.state.lock();
         if !state.gone {
             state.ready_bytes += bytes;
-            state.ready.push_back((reply, bytes));
+            state.ready.push_back(Ready {
+                reply,
+                bytes,
+                _share: share,
+            });
         }
         drop(state);
         self.readable.wake();
@@ -174,15 +196,17 @@ impl<C: ListCall> Flow<C> {
 pub struct Answer<C: ListCall> {
     flow: Arc<Flow<C>>,
     id: u64,
-    share: Share,
-    sent: bool,
+    /// What it counts for among those under way on this stream.
+    bytes: usize,
+    /// None once it is sent.
+    share: Option<Share>,
 }
 
 impl<C: ListCall> Answer<C> {
     /// Answers (the id is set here).
     pub fn send(mut self, reply: C::Reply) {
-        self.sent = true;
-        self.flow.push(self.id, reply);
+        let share = self.share.take();
+        self.flow.push(self.id, reply, share);
     }
 
     /// Says no.
@@ -197,16 +221,17 @@ impl<C: ListCall> Answer<C> {
 
     /// Says something that is not the last word.
     pub(super) fn say(&self, reply: C::Reply) {
-        self.flow.push(self.id, reply);
+        self.flow.push(self.id, reply, None);
     }
 }
 
 impl<C: ListCall> Drop for Answer<C> {
     fn drop(&mut self) {
-        if !self.sent {
-            self.flow.push(self.id, C::refuse(Problem::new(Code::Internal, "")));
+        if let Some(share) = self.share.take() {
+            let refusal = C::refuse(Problem::new(Code::Internal, ""));
+            self.flow.push(self.id, refusal, Some(share));
         }
-        self.flow.release(self.share.bytes());
+        self.flow.release(self.bytes);
     }
 }
 
@@ -241,17 +266,17 @@ impl<C: ListCall> ReplyStream<C> {
         let mut state = self.flow.state.lock();
         let mut replies = Vec::with_capacity(state.ready.len().min(limits.list_items_max));
         let mut bytes = 0;
-        while let Some((_, size)) = state.ready.front() {
-            let fits = replies.is_empty() || bytes + size <= limits.list_bytes_max;
+        while let Some(next) = state.ready.front() {
+            let fits = replies.is_empty() || bytes + next.bytes <= limits.list_bytes_max;
             if replies.len() >= limits.list_items_max || !fits {
                 break;
             }
-            let Some((reply, size)) = state.ready.pop_front() else {
+            let Some(next) = state.ready.pop_front() else {
                 break;
             };
-            state.ready_bytes -= size;
-            bytes += size;
-            replies.push(reply);
+            state.ready_bytes -= next.bytes;
+            bytes += next.bytes;
+            replies.push(next.reply);
         }
         (!replies.is_empty()).then(|| C::reply_list(replies))
     }

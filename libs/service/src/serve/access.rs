@@ -49,6 +49,11 @@ async fn check(State(access): State<Arc<Access>>, request: Request, next: Next) 
         Ok(caller) => Problem::denied(format!("not open to the role {} of {}", caller.role, caller.msp_id)),
         Err(problem) => problem,
     };
+    refusal(&request, problem)
+}
+
+/// Says no before any route has the request, in the caller's protocol.
+pub(super) fn refusal<B>(request: &http::Request<B>, problem: Problem) -> Response {
     let content = request.headers().get(header::CONTENT_TYPE);
     let is_grpc = content.is_some_and(|content| content.as_bytes().starts_with(b"application/grpc"));
     if is_grpc {
