@@ -184,7 +184,7 @@ impl settings::Settings for Config {
         if !(100..=60_000).contains(&self.bounds.heartbeat_ms) {
             return broken("bounds.heartbeat_ms", "100 to 60000".into());
         }
-        Ok(())
+        Ok(self.kafka.check()?)
     }
 
     fn anchor(&mut self, base: &std::path::Path) {
@@ -222,6 +222,18 @@ brokers = ["127.0.0.1:9092"]
             (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
             (loaded, _) => panic!("{more}: {loaded:?}"),
         }
+    }
+
+    #[test]
+    fn what_kafka_must_carry_is_checked_at_the_start() {
+        check(
+            "record_bytes_max = 1000000",
+            Err("kafka.record_bytes_max: at least 7340032, not 1000000"),
+        );
+        check(
+            "append_timeout_ms = 0",
+            Err("kafka.append_timeout_ms: at least 1000, not 0"),
+        );
     }
 
     #[test]

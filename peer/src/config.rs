@@ -75,7 +75,8 @@ impl Settings for Config {
         if self.listen == self.health && self.listen.port() != 0 {
             return Err(Broken::new("health", "must be another address than listen"));
         }
-        Ok(())
+        self.kafka.check()?;
+        self.limits.check()
     }
 
     fn anchor(&mut self, base: &Path) {

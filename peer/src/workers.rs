@@ -103,7 +103,7 @@ impl Workers {
         let msp_id = trust.identity().msp_id().to_owned();
         let mut transports: Vec<Box<dyn Transport>> = Vec::new();
         for address in addresses {
-            // Peer and worker are of one organisation; the worker serves under a peer's certificate role.
+            // Peer and worker are of one organisation; see `docs/decisions/0004`.
             let target = Target::new(address.clone(), WORKER_ROLE, Some(&msp_id));
             let channel = trust.channel(&target)?;
             transports.push(Box::new(Duplex::start(tasks, channel, mux::Config::default())));
@@ -209,6 +209,9 @@ impl Workers {
         deadline: Instant,
         mut what: C,
     ) -> Result<C::Answer, Problem> {
+        if self.links.first().is_some_and(|link| !link.has_module(what.digest())) {
+            return Err(link::missing());
+        }
         let mut avoid = Vec::new();
         let mut last = Ended::Lost("none is connected".to_owned());
         for number in 0..ATTEMPTS_MAX {
@@ -262,6 +265,8 @@ const WORKER_ROLE: Role = Role::Worker;
 #[async_trait]
 trait OnWorker: Send {
     type Answer: Send;
+    /// The contract's.
+    fn digest(&self) -> &Digest;
     async fn attempt(&mut self, link: &Link, deadline: Instant) -> Result<Self::Answer, Answered>;
 }
 
@@ -274,6 +279,10 @@ struct RouteCall<'a> {
 #[async_trait]
 impl OnWorker for RouteCall<'_> {
     type Answer = rpc::Routed;
+
+    fn digest(&self) -> &Digest {
+        self.digest
+    }
 
     async fn attempt(&mut self, link: &Link, deadline: Instant) -> Result<rpc::Routed, Answered> {
         let mut exchange = link.open(
@@ -322,6 +331,10 @@ struct InvokeCall<'a> {
 #[async_trait]
 impl OnWorker for InvokeCall<'_> {
     type Answer = rpc::Done;
+
+    fn digest(&self) -> &Digest {
+        &self.call.digest
+    }
 
     async fn attempt(&mut self, link: &Link, deadline: Instant) -> Result<rpc::Done, Answered> {
         let entries = self.view.begin(&self.call.keys).map_err(Answered::Final)?;

@@ -27,8 +27,9 @@ fn may_write<S: Section>(ctx: &Ctx) -> Result<(), Rejection> {
     )
 }
 
-/// Puts an entry into its section. Also used by create, before the record has been stored.
+/// Puts an entry into its section, if the person may. Also used by create, before the record has been stored.
 pub fn push<S: Section>(ctx: &Ctx, record: &mut Record, entry: S) -> Result<u32, Rejection> {
+    may_write::<S>(ctx)?;
     let (id, version, by) = (record.next_id, record.version, crate::records::stamp(ctx));
     entry.check()?;
     let section = S::of(record);

@@ -49,6 +49,47 @@ pub struct Record {
     pub updated: Stamp,
 }
 
+impl Record {
+    /// What a registrar sees of it.
+    pub fn demographic(mut self) -> Self {
+        fn hide<S: Section>(entries: &mut Vec<Entry<S>>) {
+            if S::CLINICAL {
+                entries.clear();
+            }
+        }
+        // Each by its name: a section that is added later does not compile before it is looked at here.
+        let Record {
+            personal_number: _,
+            version: _,
+            first_name: _,
+            last_name: _,
+            gender: _,
+            birth_date: _,
+            address: _,
+            contacts,
+            caregivers,
+            places,
+            allergies,
+            conditions,
+            medications,
+            treatments,
+            notes,
+            next_id: _,
+            created: _,
+            updated: _,
+        } = &mut self;
+        hide(contacts);
+        hide(caregivers);
+        hide(places);
+        hide(allergies);
+        hide(conditions);
+        hide(medications);
+        hide(treatments);
+        hide(notes);
+        self
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Gender {

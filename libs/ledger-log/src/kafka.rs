@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use prometheus::Registry;
+use protocol::limits::CONTROL_RECORD_BYTES_MAX;
 use rdkafka::{
     ClientConfig,
     config::RDKafkaLogLevel,
@@ -97,6 +98,28 @@ impl KafkaSettings {
             record_bytes_max: default_record_bytes_max(),
             read_queue_bytes_max: default_read_queue_bytes_max(),
         }
+    }
+}
+
+impl KafkaSettings {
+    /// The first setting that no ledger can live with, and the rule that it breaks.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let at_least = |field, value: u64, least: u64| match value < least {
+            true => Err((field, format!("at least {least}, not {value}"))),
+            false => Ok(()),
+        };
+        let record = CONTROL_RECORD_BYTES_MAX as u64;
+        if self.brokers.is_empty() {
+            return Err(("kafka.brokers", "must name at least one".to_owned()));
+        }
+        at_least("kafka.record_bytes_max", self.record_bytes_max as u64, record)?;
+        at_least(
+            "kafka.append_queue_bytes_max",
+            self.append_queue_bytes_max as u64,
+            record,
+        )?;
+        at_least("kafka.read_queue_bytes_max", self.read_queue_bytes_max as u64, 1 << 20)?;
+        at_least("kafka.append_timeout_ms", self.append_timeout_ms, 1_000)
     }
 }
 

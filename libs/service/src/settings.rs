@@ -39,6 +39,12 @@ impl Broken {
     }
 }
 
+impl From<(&'static str, String)> for Broken {
+    fn from((field, rule): (&'static str, String)) -> Self {
+        Self::new(field, rule)
+    }
+}
+
 /// What can be loaded. Use `#[serde(deny_unknown_fields)]`.
 pub trait Settings: DeserializeOwned {
     /// Rules that hold between fields or that types do not say.

@@ -8,3 +8,8 @@ pub fn unix_ms() -> u64 {
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)
 }
+
+/// Seconds since 1970, as certificates count.
+pub fn unix_s() -> i64 {
+    (unix_ms() / 1000) as i64
+}

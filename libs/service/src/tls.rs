@@ -11,10 +11,11 @@ mod verify;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
+use prometheus::{IntGauge, register_int_gauge};
 use protocol::identity::{Certificate, Crl, IdentityError, Members};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -23,12 +24,20 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use tokio::sync::watch;
 
-use crate::health::Health;
+use crate::health::{Check, Health, State};
 use crate::identity::{Identity, Role};
 use crate::tasks::{OnFailure, Tasks};
 
 pub use connect::Target;
 pub(crate) use connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
+
+static EXPIRES: LazyLock<IntGauge> = LazyLock::new(|| {
+    register_int_gauge!(
+        "medledger_certificate_expires_seconds",
+        "When this process's own certificate ends, seconds since 1970"
+    )
+    .expect("declared once")
+});
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -151,7 +160,7 @@ impl Trust {
     pub async fn until_refused(&self, certificate: &Certificate) {
         let mut changed = self.changed.subscribe();
         loop {
-            let now_s = i64::try_from(crate::time::unix_ms() / 1000).unwrap_or(i64::MAX);
+            let now_s = crate::time::unix_s();
             if self.judge(certificate, now_s).is_err() {
                 return;
             }
@@ -224,32 +233,59 @@ impl Trust {
         first_error.map_or(Ok(()), Err)
     }
 
-    /// Looks every `interval` whether a list has changed, and shows a bad one in the health.
+    /// Looks every `interval` whether a list has changed, and shows in the health a bad one and our own certificate
+    /// when its end is near.
     pub fn watch(self: &Arc<Self>, tasks: &Tasks, health: &Health, interval: Duration) {
-        let Some(directory) = self.crl_directory.clone() else {
-            return;
-        };
-        let check = health.check("revocation_lists");
-        check.ok();
+        let certificate = health.check("certificate");
+        EXPIRES.set(self.identity.certificate.not_after);
+        let lists = self.crl_directory.clone().map(|directory| {
+            let check = health.check("revocation_lists");
+            check.ok();
+            (fingerprint(&directory), directory, check)
+        });
         let (trust, token) = (self.clone(), tasks.token().clone());
-        tasks.spawn("revocation lists", OnFailure::StopProcess, async move {
-            let mut seen = fingerprint(&directory);
-            while tokio::time::timeout(interval, token.cancelled()).await.is_err() {
-                let now = fingerprint(&directory);
-                if now == seen {
-                    continue;
+        tasks.spawn("certificates", OnFailure::StopProcess, async move {
+            let mut lists = lists;
+            loop {
+                certificate.set(end_of(&trust.identity.certificate, crate::time::unix_s()));
+                if tokio::time::timeout(interval, token.cancelled()).await.is_ok() {
+                    return;
                 }
-                seen = now;
-                match trust.reload() {
-                    Ok(()) => check.ok(),
-                    Err(error) => {
-                        tracing::warn!(%error, "a revocation list was not read, the former one stays");
-                        check.degraded(error.to_string());
-                    }
+                let Some((seen, directory, check)) = &mut lists else {
+                    continue;
+                };
+                let now = fingerprint(directory);
+                if now != *seen {
+                    *seen = now;
+                    trust.reload_shown(check);
                 }
             }
         });
     }
+
+    fn reload_shown(&self, check: &Check) {
+        match self.reload() {
+            Ok(()) => check.ok(),
+            Err(error) => {
+                tracing::warn!(%error, "a revocation list was not read, the former one stays");
+                check.degraded(error.to_string());
+            }
+        }
+    }
+}
+
+/// Degraded in the last tenth of its life: an expired one is refused everywhere.
+fn end_of(certificate: &Certificate, unix_s: i64) -> State {
+    let (life, left) = (
+        certificate.not_after - certificate.not_before,
+        certificate.not_after - unix_s,
+    );
+    let reason = match left {
+        ..0 => "our certificate has expired: nobody accepts it".to_owned(),
+        _ if left < life / 10 => format!("our certificate ends in {} hours", left / 3600),
+        _ => return State::Ok,
+    };
+    State::Degraded { reason }
 }
 
 fn anchors(
@@ -308,4 +344,23 @@ fn fingerprint(directory: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
         (file, length, modified)
     });
     facts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::testing::{Keys, TestOrganisation};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_shown_before_it_comes() {
+        let organisation = TestOrganisation::new(1, "HospitalA", Keys::P256);
+        let certificate = Certificate::parse(organisation.identity("peer0").der()).expect("a certificate");
+        let (from, to) = (certificate.not_before, certificate.not_after);
+        let last_tenth = to - (to - from) / 10;
+        assert_eq!(end_of(&certificate, last_tenth), State::Ok);
+        for late in [last_tenth + 1, to, to + 1] {
+            assert!(matches!(end_of(&certificate, late), State::Degraded { .. }), "{late}");
+        }
+    }
 }

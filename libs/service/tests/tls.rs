@@ -202,7 +202,7 @@ async fn a_connection_ends_with_its_certificate() {
         echo,
     )
     .await;
-    let now = (service::time::unix_ms() / 1000) as i64;
+    let now = service::time::unix_s();
     let short = Issue {
         not_after: now + 2,
         ..Issue::default()

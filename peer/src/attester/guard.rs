@@ -163,6 +163,14 @@ impl Guard {
         self.promises.get(&partition).copied()
     }
 
+    /// The newest promise of every chain that has one.
+    pub fn promises(&self) -> Vec<(u32, Promise)> {
+        self.promises
+            .iter()
+            .map(|(chain, promise)| (*chain, *promise))
+            .collect()
+    }
+
     /// Promises never to sign other headers at or below these heights. Returns when it is on disk;
     /// only then may they be signed. On an error nothing may.
     pub fn promise_all(&mut self, newer: &[(u32, Promise)]) -> Result<(), GuardError> {

@@ -83,16 +83,21 @@ impl Attester {
         let mut guard = Guard::open(&self.key.guard, owner)?;
         self.check.ok();
         let mut tips = self.tips();
+        let mut before = guard.promises();
         let mut unsent: Vec<Attestation> = Vec::new();
         loop {
             let started = Instant::now();
-            let promises = self.newest(&guard);
-            if promises.is_empty() && unsent.is_empty() {
+            let newer = self.newest(&guard);
+            let mut promises = self.due(&mut before, &newer);
+            if promises.is_empty() && newer.is_empty() && unsent.is_empty() {
                 changed(&mut tips).await;
                 continue;
             }
+            if !newer.is_empty() {
+                guard = promise(guard, newer.clone()).await?;
+                promises.extend(newer);
+            }
             if !promises.is_empty() {
-                guard = promise(guard, promises.clone()).await?;
                 let signed = self.sign(&promises)?;
                 // Own word counts here even while the log is away.
                 self.ledger.offer_attestations(signed.clone());
@@ -121,6 +126,24 @@ impl Attester {
                 .then_some((partition, (tip.height, tip.header)))
         });
         newest.take(ATTESTATIONS_PER_RECORD_MAX).collect()
+    }
+
+    /// Of what was promised `before` this start and maybe never said: what the chain here has come to. It is said
+    /// once more, which makes it no second word; a chain that grows no further would else stay without one.
+    fn due(&self, before: &mut Vec<(u32, Promise)>, newer: &[(u32, Promise)]) -> Vec<(u32, Promise)> {
+        let mut due = Vec::new();
+        before.retain(|promised| {
+            let (partition, (height, header)) = *promised;
+            if newer.iter().any(|(chain, _)| *chain == partition) {
+                return false;
+            }
+            let here = self.ledger.attestations.header(partition, height);
+            if here == Some(header) {
+                due.push(*promised);
+            }
+            here.is_none()
+        });
+        due
     }
 
     fn may_sign(&self, guard: &Guard, partition: u32, tip: Tip) -> bool {

@@ -113,7 +113,7 @@ impl Endorser {
 
     /// Expiry and revocation lists: what `validate` does not know.
     fn at_the_door(&self, certificate: &Certificate) -> Result<(), Problem> {
-        let now_s = i64::try_from(time::unix_ms() / 1000).unwrap_or(i64::MAX);
+        let now_s = time::unix_s();
         if !certificate.valid_at(now_s) {
             return Err(Problem::new(
                 Code::CertificateExpired,

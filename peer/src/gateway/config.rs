@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use protocol::limits::{ARGUMENTS_BYTES_MAX, BLOCKS_PER_SECOND_MAX, GRPC_MESSAGE_BYTES_MAX, HEIGHTS_IN_TIME_MAX};
+use protocol::limits::{
+    ARGUMENTS_BYTES_MAX, BLOCKS_PER_SECOND_MAX, GRPC_MESSAGE_BYTES_MAX, HEIGHTS_IN_TIME_MAX, TRANSACTION_BYTES_MAX,
+};
 use serde::Deserialize;
-use service::quota;
+use service::{quota, settings::Broken};
 
 /// Byte quotas by mTLS identity, taken before anything else is done with a request.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -112,6 +114,36 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Nothing that may be under way, and no wait, is 0: whoever meant none at all would serve nobody.
+    pub(crate) fn check(&self) -> Result<(), Broken> {
+        let bytes_min = TRANSACTION_BYTES_MAX as u64;
+        let rules = [
+            ("in_flight_max", self.in_flight_max as u64, 1),
+            ("in_flight_bytes_max", self.in_flight_bytes_max as u64, bytes_min),
+            ("endorsements_in_flight_max", self.endorsements_in_flight_max as u64, 1),
+            (
+                "endorsements_in_flight_bytes_max",
+                self.endorsements_in_flight_bytes_max as u64,
+                bytes_min,
+            ),
+            ("retry_after_ms", self.retry_after_ms, 1),
+            ("timeout_ms", self.timeout_ms.into(), 1),
+            ("timeout_ms_max", self.timeout_ms_max.into(), self.timeout_ms.into()),
+            ("endorse_timeout_ms", self.endorse_timeout_ms, 1),
+            ("evaluate_timeout_ms", self.evaluate_timeout_ms, 1),
+            ("endorsements_max", self.endorsements_max.into(), 1),
+            ("streams_max", self.streams_max as u64, 1),
+            ("streams_each_max", self.streams_each_max as u64, 1),
+        ];
+        match rules.iter().find(|(_, value, least)| value < least) {
+            Some((field, value, least)) => Err(Broken::new(
+                format!("limits.{field}"),
+                format!("at least {least}, not {value}"),
+            )),
+            None => Ok(()),
+        }
+    }
+
     pub fn retry_after(&self) -> Duration {
         Duration::from_millis(self.retry_after_ms)
     }
@@ -166,6 +198,21 @@ mod tests {
     fn unknown_settings_are_refused() {
         assert!(toml_like("{\"in_flight_max\": 1}").is_ok());
         assert!(toml_like("{\"in_flight\": 1}").is_err());
+    }
+
+    #[test]
+    fn a_limit_that_would_serve_nobody_is_refused_by_name() {
+        assert_eq!(Limits::default().check(), Ok(()));
+        let nobody = toml_like("{\"endorse_timeout_ms\": 0}").expect("parses").check();
+        assert_eq!(
+            nobody,
+            Err(Broken::new("limits.endorse_timeout_ms", "at least 1, not 0"))
+        );
+        let short = toml_like("{\"timeout_ms_max\": 10}").expect("parses").check();
+        assert_eq!(
+            short,
+            Err(Broken::new("limits.timeout_ms_max", "at least 30000, not 10"))
+        );
     }
 
     fn toml_like(json: &str) -> Result<Limits, serde_json::Error> {

@@ -96,11 +96,10 @@ pub(super) fn answered(message: from_worker::Message) -> Answered {
     }
 }
 
-fn missing() -> Answered {
-    Answered::Final(Problem::new(
-        Code::ModuleInvalid,
-        "the contract's module is not on the control chain here",
-    ))
+/// The genesis names every module, so one that is not here has not been read yet.
+pub(super) fn missing() -> Problem {
+    let detail = "the contract's module has not come from the log yet";
+    Problem::new(Code::LogUnavailable, detail).with_retry_after(MODULE_PATIENCE)
 }
 
 pub(super) struct Link {
@@ -176,7 +175,7 @@ impl Link {
     /// asked before it can be given.
     pub(super) fn open(&self, digest: &Digest, first: ToWorker) -> Result<Box<dyn Conversation>, Answered> {
         if !self.has_module(digest) {
-            return Err(missing());
+            return Err(Answered::Final(missing()));
         }
         Ok(self.transport.open(first)?)
     }
@@ -220,19 +219,14 @@ impl Link {
     }
 
     fn send_module(&self, digest: &Digest) -> Result<(), Answered> {
-        let component = (self.modules)(digest).ok_or_else(missing)?;
-        {
-            let mut sent = self.sent.lock();
-            let now = Instant::now();
-            if sent
-                .get(digest)
-                .is_some_and(|at| now.duration_since(*at) < MODULE_PATIENCE)
-            {
-                return Ok(());
-            }
-            sent.insert(*digest, now);
+        let component = (self.modules)(digest).ok_or_else(|| Answered::Final(missing()))?;
+        // Held until it is queued: two at once would send it twice, and one that finds no room has not sent it.
+        let mut sent = self.sent.lock();
+        let now = Instant::now();
+        let at = sent.get(digest);
+        if at.is_some_and(|at| now.duration_since(*at) < MODULE_PATIENCE) {
+            return Ok(());
         }
-        WORKER_MODULES.inc();
         let module = rpc::Module {
             digest: digest.to_vec(),
             component: component.to_vec(),
@@ -241,6 +235,8 @@ impl Link {
             id: 0,
             message: Some(to_worker::Message::Module(module)),
         })?;
+        sent.insert(*digest, now);
+        WORKER_MODULES.inc();
         Ok(())
     }
 }

@@ -62,7 +62,8 @@ async fn a_module_that_the_ledger_has_not_is_said_to_be() {
         .route(&[7; 32], "create", br#"["one"]"#, soon())
         .await
         .expect_err("no module");
-    assert_eq!(problem.code, Code::ModuleInvalid);
+    assert_eq!(problem.code, Code::LogUnavailable);
+    assert!(problem.retry_after.is_some());
 }
 
 #[tokio::test]

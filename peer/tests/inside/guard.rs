@@ -118,6 +118,29 @@ async fn a_kill_between_the_steps_signs_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_promise_that_a_crash_kept_from_being_said_is_said_at_the_next_start() {
+    let world = World::new(&[ONE], 1).await;
+    let directory = Arc::new(tempfile::tempdir().expect("a directory"));
+    let guard = world.init_guard(ONE, directory.path());
+    let peer = Peer::start(&world, directory, Some(world.attester(ONE, &guard)));
+    assert!(peer.ledger.attested_reached(protocol::CONTROL, 2, soon()).await);
+    let directory = peer.end().await;
+    // As if it had been killed after the guard was on disk: nobody has heard of it.
+    world.hand.truncate(&world.topics.attest(), 0);
+    let peer = Peer::start(&world, directory, Some(world.attester(ONE, &guard)));
+    assert!(
+        peer.ledger.attested_reached(protocol::CONTROL, 2, soon()).await,
+        "the control chain does not grow"
+    );
+    let deadline = soon();
+    while !signed(&world).contains_key(&(protocol::CONTROL, 2)) {
+        assert!(Instant::now() < deadline, "not in the topic");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    peer.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_its_guard_or_key_it_is_silent_and_loud_in_health() {
     let world = World::new(&[ONE, "HospitalB"], 1).await;
     let directory = Arc::new(tempfile::tempdir().expect("a directory"));
