@@ -172,7 +172,11 @@ impl<'a> Bench<'a> {
         for name in gateways.iter().filter(|name| *name != "all") {
             network.process(name)?;
         }
-        ensure!(!clients.is_empty(), "--gateways: names no peer of this network");
+        ensure!(
+            !clients.is_empty(),
+            "--gateways: {} is no peer of this network",
+            gateways.join(", ")
+        );
         // Patients of earlier runs on the same ledger must not come again.
         let next = rand::rng().random_range(1_000_000..PATIENTS_MAX / 2);
         Ok(Bench {
@@ -323,7 +327,9 @@ pub async fn run(args: &BenchArgs, output: Output) -> Result<()> {
 }
 
 async fn rates(bench: &mut Bench<'_>, args: &BenchArgs) -> Result<Vec<Row>> {
-    ensure!(args.rates.iter().all(|rate| *rate > 0.0), "--rates: above 0");
+    if let Some(rate) = args.rates.iter().find(|rate| !(**rate > 0.0 && rate.is_finite())) {
+        bail!("--rates: must be above 0; {rate} is not");
+    }
     let count = |rate: f64| {
         args.seconds
             .map_or(args.count, |seconds| (rate * seconds as f64).ceil() as u64)
