@@ -6,7 +6,6 @@
 //! ```
 
 pub mod check;
-pub mod client;
 pub mod load;
 pub mod saturate;
 pub mod table;
@@ -20,11 +19,12 @@ use indicatif::ProgressBar;
 use protocol::Digest;
 use rand::Rng as _;
 use serde::Serialize;
-use service::rpc::Call;
+use service::rpc::{Call, Finality};
 use tokio::time::Instant;
 
 use crate::{
     calls,
+    client::Client,
     network::{
         Network,
         spec::{RECORDS, RECORDS_2_OF},
@@ -34,7 +34,6 @@ use crate::{
     progress,
 };
 use check::Verdict;
-use client::Client;
 use load::{Operation, Schedule};
 use table::Row;
 use tally::Tally;
@@ -161,13 +160,8 @@ impl<'a> Bench<'a> {
         let all = gateways.iter().any(|name| name == "all");
         let mut clients = Vec::new();
         for peer in network.peers().filter(|peer| all || gateways.contains(&peer.name)) {
-            clients.push(Arc::new(Client::open(
-                network,
-                &peer.organisation,
-                "physician",
-                &peer.name,
-                0,
-            )?));
+            let session = network.connect(&peer.organisation, "physician", Some(&peer.name))?;
+            clients.push(Arc::new(Client::new(session)?));
         }
         for name in gateways.iter().filter(|name| *name != "all") {
             network.process(name)?;
@@ -254,7 +248,8 @@ impl<'a> Bench<'a> {
             let client = &self.clients[index % self.clients.len()];
             while Instant::now() < deadline {
                 // An error is as good as "not yet": the check of the ledgers has the last word.
-                if let Ok(Some(_)) = client.status(tx_id, ASK_WITHIN).await {
+                let asked = client.status(tx_id, Finality::Unspecified, ASK_WITHIN).await;
+                if asked.is_ok_and(|status| status.found) {
                     break;
                 }
                 tokio::time::sleep(ASK_WITHIN / 20).await;
