@@ -15,7 +15,8 @@ demo: build ## four organisations over a real Kafka, with processes killed under
 demo-short: build ## the same with short loads, then stopped: what CI runs
 	$(BIN)/medledger demo --short --down
 
-down: build ## stops the network that `make demo` left up
+down: ## stops the network that `make demo` left up
+	@test -x $(BIN)/medledger || { echo '$(BIN)/medledger is not built, so nothing can be stopped; `make programs` builds it' >&2; exit 1; }
 	$(BIN)/medledger network down
 
 # Always the whole workspace: a part of it would be built with other features, and everything twice.
@@ -51,5 +52,7 @@ chaos-hour: build ## loops of kill -9 over every process under load for CHAOS_SE
 	MEDLEDGER_CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} MEDLEDGER_CHAOS_SEED=$${SEED:-1} \
 		cargo test --release --workspace --test network_chaos -- --nocapture
 
-clean: ## removes networks and reports, keeps the build cache
+clean: ## stops and removes networks, removes reports, keeps the build cache
+	@for network in $(wildcard target/*/network.json); do \
+		$(BIN)/medledger network down --network $$(dirname $$network) || { echo 'nothing was removed' >&2; exit 1; }; done
 	rm -rf target

@@ -22,7 +22,8 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(name = "medledger", version, max_term_width = 100)]
 pub struct Cli {
-    /// How answers are shown
+    /// How answers are shown: as text, or as one JSON document on standard output. Errors go to standard error; in
+    /// JSON as an object with `error` and, where a process refused, the refusal's `code`, `field`, `missing` and so on
     #[arg(long, value_enum, default_value = "text", global = true)]
     pub output: Output,
     #[command(subcommand)]
@@ -86,7 +87,8 @@ impl At {
         let session = network.connect(&self.who.organisation, &self.who.name, self.peer.as_deref())?;
         let peer = &session.peer.name;
         if network.running(peer).is_none() {
-            bail!("{peer} does not run; `medledger network start {peer}` or `medledger network start all` starts it");
+            let flag = network.layout.flag();
+            bail!("{peer} does not run; `medledger network start {peer}{flag}` starts it, `network up{flag}` all");
         }
         Ok(session)
     }
@@ -169,7 +171,9 @@ mod tests {
             "medledger bench --rates 100,700 --count 500 --operations create --policies 2-of-4 --gateways peer0.HospitalA",
             "medledger bench --saturate",
             "medledger demo --short",
-            "medledger verify --compare",
+            "medledger verify --compare --allow-missing",
+            "medledger network up --network DIR --fresh",
+            "medledger ca issue --dir DIR --role worker --name worker0",
             "medledger completions bash",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -181,6 +185,11 @@ mod tests {
         for line in [
             "medledger record get 1 --as HospitalA",
             "medledger tx submit",
+            "medledger verify --allow-missing",
+            "medledger network up --kafka foo",
+            "medledger demo --kafka foo",
+            "medledger verify --genesis g --kafka foo",
+            "medledger ca issue --dir DIR --role king --name king0",
             "medledger bench --count 1 --seconds 1",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");

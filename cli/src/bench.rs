@@ -6,7 +6,6 @@
 //! ```
 
 pub mod check;
-pub mod client;
 pub mod load;
 pub mod saturate;
 pub mod table;
@@ -20,11 +19,12 @@ use indicatif::ProgressBar;
 use protocol::Digest;
 use rand::Rng as _;
 use serde::Serialize;
-use service::rpc::Call;
+use service::rpc::{Call, Finality};
 use tokio::time::Instant;
 
 use crate::{
     calls,
+    client::Client,
     network::{
         Network,
         spec::{RECORDS, RECORDS_2_OF},
@@ -34,7 +34,6 @@ use crate::{
     progress,
 };
 use check::Verdict;
-use client::Client;
 use load::{Operation, Schedule};
 use table::Row;
 use tally::Tally;
@@ -161,18 +160,17 @@ impl<'a> Bench<'a> {
         let all = gateways.iter().any(|name| name == "all");
         let mut clients = Vec::new();
         for peer in network.peers().filter(|peer| all || gateways.contains(&peer.name)) {
-            clients.push(Arc::new(Client::open(
-                network,
-                &peer.organisation,
-                "physician",
-                &peer.name,
-                0,
-            )?));
+            let session = network.connect(&peer.organisation, "physician", Some(&peer.name))?;
+            clients.push(Arc::new(Client::new(session)?));
         }
         for name in gateways.iter().filter(|name| *name != "all") {
             network.process(name)?;
         }
-        ensure!(!clients.is_empty(), "--gateways: names no peer of this network");
+        ensure!(
+            !clients.is_empty(),
+            "--gateways: {} is no peer of this network",
+            gateways.join(", ")
+        );
         // Patients of earlier runs on the same ledger must not come again.
         let next = rand::rng().random_range(1_000_000..PATIENTS_MAX / 2);
         Ok(Bench {
@@ -250,7 +248,8 @@ impl<'a> Bench<'a> {
             let client = &self.clients[index % self.clients.len()];
             while Instant::now() < deadline {
                 // An error is as good as "not yet": the check of the ledgers has the last word.
-                if let Ok(Some(_)) = client.status(tx_id, ASK_WITHIN).await {
+                let asked = client.status(tx_id, Finality::Unspecified, ASK_WITHIN).await;
+                if asked.is_ok_and(|status| status.found) {
                     break;
                 }
                 tokio::time::sleep(ASK_WITHIN / 20).await;
@@ -323,7 +322,9 @@ pub async fn run(args: &BenchArgs, output: Output) -> Result<()> {
 }
 
 async fn rates(bench: &mut Bench<'_>, args: &BenchArgs) -> Result<Vec<Row>> {
-    ensure!(args.rates.iter().all(|rate| *rate > 0.0), "--rates: above 0");
+    if let Some(rate) = args.rates.iter().find(|rate| !(**rate > 0.0 && rate.is_finite())) {
+        bail!("--rates: must be above 0; {rate} is not");
+    }
     let count = |rate: f64| {
         args.seconds
             .map_or(args.count, |seconds| (rate * seconds as f64).ceil() as u64)

@@ -87,8 +87,17 @@ impl Request {
 pub enum Which {
     /// Without leading zeros, as in a certificate's `serial`.
     Serial(Vec<u8>),
-    /// All of that name that are not revoked yet.
+    /// All of that name.
     Name(String),
+}
+
+/// A certificate that is revoked now.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Revoked {
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// Since an earlier time.
+    pub already: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -109,19 +118,21 @@ pub enum Error {
     KeyMismatch(PathBuf),
     #[error("{}, line {line}: not an entry of the index", path.display())]
     Index { path: PathBuf, line: usize },
-    #[error("{0} is no MSP id: [A-Za-z0-9][A-Za-z0-9.-]{{0,63}}")]
+    #[error("{0:?} is no MSP id: [A-Za-z0-9][A-Za-z0-9.-]{{0,63}}")]
     MspId(String),
     #[error("the certificate asked for breaks the profile: {0}")]
     Profile(#[from] IdentityError),
-    #[error("--days must be at least 1 and end before the year 9999")]
-    Days,
+    #[error("--days: must be at least 1 and end before the year 9999; {0} is not")]
+    Days(u32),
+    #[error("no date: {0} seconds after 1970")]
+    Time(i64),
     #[error("the root's validity has ended")]
     RootExpired,
-    #[error("{0} is no DNS name")]
+    #[error("--dns: {0:?} is no DNS name, such as peer0.hospital-a.example")]
     Dns(String),
-    #[error("nothing was issued with the serial number {0}")]
+    #[error("--serial: nothing was issued with the number {0}")]
     UnknownSerial(String),
-    #[error("{0} has no certificate that could be revoked")]
+    #[error("--name: nothing was issued to {0:?}")]
     UnknownName(String),
     #[error("making the certificate: {0}")]
     Rcgen(#[from] rcgen::Error),

@@ -14,13 +14,16 @@ use crate::{network::layout::write_whole, output::Output};
 
 #[derive(Debug, Subcommand)]
 pub enum ContractCommand {
-    /// Turn a contract's core module into its component; prints the digest that policies name
+    /// Make a contract's component, which the ledger carries, from its core module
+    ///
+    /// Prints the component's digest, by which a genesis names it: the same sources give the same digest, so
+    /// whoever reads the sources can tell that they are what runs.
     Package {
-        /// What `cargo build --target wasm32-unknown-unknown` gave
+        /// The core module, which `cargo build --target wasm32-unknown-unknown` makes; a component stays as it is
         #[arg(value_name = "CORE.wasm")]
         core: PathBuf,
-        /// Where the component goes
-        #[arg(short, long = "out", value_name = "OUT.wasm")]
+        /// The component's file; what is there is replaced
+        #[arg(short, long = "out", value_name = "COMPONENT.wasm")]
         out: PathBuf,
     },
 }
@@ -47,8 +50,9 @@ pub fn component(file: &Path) -> Result<(Vec<u8>, Digest)> {
     };
     ensure!(
         component.len() <= MODULE_BYTES_MAX,
-        "{}: over {MODULE_BYTES_MAX} bytes",
-        file.display()
+        "the component of {} has {} bytes; at most {MODULE_BYTES_MAX} are allowed",
+        file.display(),
+        component.len()
     );
     let digest = sha256(&component);
     Ok((component, digest))
@@ -83,7 +87,7 @@ fn locate(file: &Path) -> Result<PathBuf> {
     found.with_context(|| {
         let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
         format!(
-            "{} was not found in {}; build it with `cargo build --release --target wasm32-unknown-unknown -p medical-records -p misbehave`",
+            "{} is no file here, and no contract that was built: it is not in {}; `make contracts` builds ours",
             file.display(),
             places.join(", ")
         )
@@ -107,7 +111,7 @@ mod tests {
             .expect_err("absent")
             .to_string();
         assert!(
-            error.contains("cargo build") && error.contains("no_such_contract.wasm"),
+            error.contains("make contracts") && error.contains("no_such_contract.wasm"),
             "{error}"
         );
     }

@@ -17,7 +17,7 @@ use indicatif::ProgressBar;
 
 use crate::{
     bench::{Bench, Policy, load::Operation, table},
-    network::{Network, Spec, layout::write_whole},
+    network::{Network, Spec, layout::write_whole, silent},
     output::Output,
     progress, verify,
 };
@@ -25,14 +25,14 @@ use report::Report;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct DemoArgs {
-    /// Directory of the demo's network; a stopped network there is replaced
+    /// Directory of the demo's network; one that an earlier demo founded there is stopped and deleted
     #[arg(long, value_name = "DIR", default_value = crate::network::DEFAULT_DIRECTORY)]
-    pub dir: PathBuf,
+    pub network: PathBuf,
     /// Where the report goes
     #[arg(long, value_name = "FILE", default_value = "target/demo/report.json")]
     pub report: PathBuf,
     /// A Kafka that runs already, instead of one broker of our own
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT,…", value_parser = crate::network::brokers::addresses)]
     pub kafka: Option<String>,
     /// Fewer patients, shorter loads
     #[arg(long)]
@@ -73,7 +73,7 @@ pub async fn run(args: &DemoArgs, output: Output) -> Result<()> {
     let size = if args.short { SHORT } else { FULL };
     let bar = progress::spinner("starting");
     let mut report = Report::new(bar.clone());
-    stop_old(&args.dir, &bar).await?;
+    make_room(&args.network, &bar).await?;
     let network = report
         .step("network up: four organisations, real Kafka", up(args, &bar))
         .await;
@@ -84,20 +84,28 @@ pub async fn run(args: &DemoArgs, output: Output) -> Result<()> {
     write_whole(&args.report, &serde_json::to_vec_pretty(&report)?, false)?;
     output.show(&report, || text(&report, network.as_ref(), args))?;
     if let (true, Some(network)) = (args.down, &network) {
-        network.down(&|_| ()).await?;
+        network.down(&silent).await?;
     }
     let failed = report.failed();
     ensure!(failed == 0, "{failed} of {} steps failed", report.steps.len());
     Ok(())
 }
 
-/// A network that an earlier demo left up is this demo's to stop.
-async fn stop_old(directory: &Path, bar: &ProgressBar) -> Result<()> {
-    if directory.join("network.json").exists() {
-        bar.set_message("stopping the network of an earlier run");
-        Network::load(directory)?.down(&|_| ()).await?;
-    }
-    Ok(())
+/// The network of an earlier demo is this one's to delete; any other is somebody's ledger.
+async fn make_room(directory: &Path, bar: &ProgressBar) -> Result<()> {
+    let Some(old) = Network::find(directory)? else {
+        return Ok(());
+    };
+    ensure!(
+        old.description.spec.demo,
+        "the network in {} was not founded by a demo, so no demo deletes it; give the demo another --network, \
+         or delete it with `medledger network down --purge{}`",
+        old.layout.root().display(),
+        old.layout.flag()
+    );
+    bar.set_message("stopping the network of an earlier demo");
+    old.down(&silent).await?;
+    old.remove()
 }
 
 async fn up(args: &DemoArgs, bar: &ProgressBar) -> Result<(String, Network)> {
@@ -105,7 +113,8 @@ async fn up(args: &DemoArgs, bar: &ProgressBar) -> Result<(String, Network)> {
     spec.kafka.external = args.kafka.clone();
     // A demo shows processes failing, not power cuts of brokers.
     spec.allow_unsafe_topics = true;
-    let network = Network::up(&spec, &args.dir, &|line: &str| bar.set_message(line.to_owned())).await?;
+    spec.demo = true;
+    let network = Network::up(&spec, &args.network, &|line: &str| bar.set_message(line.to_owned())).await?;
     let count = network.description.processes.len();
     Ok((
         format!("{count} processes, {} partitions", network.description.partitions),
@@ -205,17 +214,15 @@ async fn load_table(network: &Network, size: &Size, rows: &mut Vec<table::Row>) 
 
 async fn verified(network: &Network) -> Result<(String, ())> {
     let verified = verify::network(network).await?;
-    verified
-        .compare(network)
-        .await
-        .context("the log and the peers differ")?;
+    let compared = verified.compare(network).await;
+    compared.judge(false).with_context(|| compared.text())?;
     Ok((verified.summary(), ()))
 }
 
 fn text(report: &Report, network: Option<&Network>, args: &DemoArgs) -> String {
     let mut text = report.text();
     if let (Some(network), false) = (network, args.down) {
-        text.push_str(&walk::next_commands(network, &args.dir));
+        text.push_str(&walk::next_commands(network));
     }
     text
 }

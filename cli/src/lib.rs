@@ -5,7 +5,8 @@
 //! | [`args`] | the command line itself |
 //! | [`ca`] | organisations' roots and identities |
 //! | [`network`] | whole networks of real processes: founding, starting, killing, looking |
-//! | [`session`], [`wallet`], [`unary`] | a client at its gateway, its signature, its calls |
+//! | [`session`], [`wallet`] | a client at its gateway, its signature |
+//! | [`unary`], [`client`] | its calls: one at a time for people, many at once for loads and tests |
 //! | [`record`], [`tx`], [`block`], [`contract`], [`verify`] | the commands of those names |
 //! | [`bench`] | measurements, and the check that nothing was lost or doubled |
 //! | [`demo`] | the walk through everything, with processes killed |
@@ -15,6 +16,7 @@ pub mod bench;
 pub mod block;
 pub mod ca;
 pub mod calls;
+pub mod client;
 pub mod contract;
 pub mod demo;
 pub mod network;

@@ -29,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use protocol::genesis::Channel;
 use service::Identity;
@@ -70,18 +70,10 @@ impl Network {
     /// On failure everything that was started is stopped.
     pub async fn up(spec: &Spec, directory: &Path, say: Say<'_>) -> Result<Network> {
         let layout = Layout::new(directory)?;
-        if layout.description().exists() {
-            let old = Network::load(directory)?;
-            if old.description.processes.iter().any(|p| old.running(&p.name).is_some()) {
-                bail!(
-                    "a network runs in {}; `medledger network down` stops it",
-                    layout.root().display()
-                );
-            }
-            say("removing the stopped network's directory");
-            std::fs::remove_dir_all(layout.root()).with_context(|| layout.root().display().to_string())?;
-        }
         found::check_empty(&layout)?;
+        if let Some(kafka) = &spec.kafka.external {
+            brokers::reach(kafka).await?;
+        }
         let founded = found::found(spec, &layout, say);
         // Half a network would only be in the way of the next attempt.
         let (description, channel) = founded.inspect_err(|_| drop(std::fs::remove_dir_all(layout.root())))?;
@@ -99,6 +91,12 @@ impl Network {
             return Err(error);
         }
         Ok(network)
+    }
+
+    /// The network of a directory, if there is one.
+    pub fn find(directory: &Path) -> Result<Option<Network>> {
+        let described = Layout::new(directory)?.description().exists();
+        described.then(|| Network::load(directory)).transpose()
     }
 
     /// The network of a directory, running or not.
@@ -126,11 +124,7 @@ impl Network {
 
     /// Starts every process that does not run, each kind at once.
     pub async fn start_all(&mut self, say: Say<'_>) -> Result<()> {
-        let brokers = self.of(Kind::Broker).count();
-        if brokers > 0 {
-            say(&format!("starting Kafka, brokers: {brokers}"));
-            self.brokers = Brokers::start(&self.layout, &self.description).await?;
-        }
+        self.brokers = Brokers::start(&self.layout, &self.description, say).await?;
         // They wait for each other by themselves, so all of ours start together.
         const OURS: [Kind; 3] = [Kind::Orderer, Kind::Worker, Kind::Peer];
         for process in OURS.into_iter().flat_map(|kind| self.of(kind)) {
@@ -274,6 +268,27 @@ impl Network {
             futures::future::try_join_all(ended).await?;
         }
         Ok(())
+    }
+
+    /// Deletes keys, ledger and everything else of a network of which nothing runs.
+    pub fn remove(self) -> Result<()> {
+        let alive = self.alive();
+        let root = self.layout.root();
+        ensure!(
+            alive.is_empty(),
+            "the network in {} runs ({}) and is not deleted; `medledger network down{}` stops it",
+            root.display(),
+            alive.join(", "),
+            self.layout.flag()
+        );
+        std::fs::remove_dir_all(root).with_context(|| format!("deleting {}", root.display()))
+    }
+
+    /// Names of the processes that live.
+    pub fn alive(&self) -> Vec<String> {
+        let processes = self.description.processes.iter();
+        let alive = processes.filter(|process| self.running(&process.name).is_some());
+        alive.map(|process| process.name.clone()).collect()
     }
 
     async fn kill_all(&self) {

@@ -94,7 +94,7 @@ pub async fn run(command: TxCommand, output: Output) -> Result<()> {
             let digest = hex::decode(&tx_id)
                 .ok()
                 .and_then(|bytes| protocol::hash::digest(&bytes));
-            let digest = digest.context("tx_id: must be 64 hexadecimal digits")?;
+            let digest = digest.with_context(|| format!("tx_id: must be 64 hexadecimal digits; {tx_id:?} is not"))?;
             let wait = wait.map_or(Finality::Unspecified, Finality::from);
             let status = unary::status(&at.connect()?, &digest, wait, Duration::from_secs(timeout)).await?;
             if !status.found {

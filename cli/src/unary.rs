@@ -8,7 +8,7 @@ use protocol::{Digest, code::Code, ledger::Kind};
 use serde::Serialize;
 use serde_json::Value;
 use service::{
-    Problem,
+    Code as Refusal, Problem,
     rpc::{self, Call, Finality},
 };
 
@@ -78,11 +78,8 @@ pub async fn submit(session: &Session, call: Call, sign: bool, wait: Finality, w
         Some(rpc::submit_reply::Outcome::Submission(done)) => {
             if !done.code.is_empty() && done.code != Code::Valid.word() {
                 let rule = Code::from_word(&done.code).map_or("", Code::rule);
-                bail!(
-                    "transaction {} was ordered and is {}: {rule}",
-                    hex::encode(&reply.tx_id),
-                    done.code
-                );
+                let invalid = Problem::new(Refusal::TransactionInvalid, format!("{}: {rule}", done.code));
+                return Err(refused(invalid, &reply.tx_id));
             }
             Ok(Submitted {
                 tx_id: hex::encode(&reply.tx_id),
@@ -96,16 +93,15 @@ pub async fn submit(session: &Session, call: Call, sign: bool, wait: Finality, w
                 response: json_of(&done.response),
             })
         }
-        Some(rpc::submit_reply::Outcome::Problem(problem)) => {
-            let problem = Problem::from(problem);
-            match reply.tx_id.is_empty() {
-                true => Err(problem.into()),
-                false => {
-                    Err(anyhow::Error::from(problem).context(format!("transaction {}", hex::encode(&reply.tx_id))))
-                }
-            }
-        }
+        Some(rpc::submit_reply::Outcome::Problem(problem)) => Err(refused(problem.into(), &reply.tx_id)),
         None => bail!("the gateway's reply is empty"),
+    }
+}
+
+fn refused(problem: Problem, tx_id: &[u8]) -> anyhow::Error {
+    match tx_id.is_empty() {
+        true => problem.into(),
+        false => anyhow::Error::from(problem).context(format!("transaction {}", hex::encode(tx_id))),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use indicatif::ProgressBar;
 use ledger_log::kafka::{KafkaLog, KafkaSettings};
 use peer::VerifiedChain;
@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::{
     bench::{check, table::aligned},
-    network::{self, Network, layout::Process, plan::ADMIN, status::partition_name},
-    output::Output,
+    network::{self, Network, brokers, layout::Process, plan::ADMIN, status::partition_name},
+    output::{Output, causes},
     progress, unary,
 };
 
@@ -25,23 +25,72 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FILE", requires = "kafka")]
     pub genesis: Option<PathBuf>,
     /// The Kafka that holds the log
-    #[arg(long, value_name = "HOST:PORT,…", requires = "genesis")]
+    #[arg(long, value_name = "HOST:PORT,…", requires = "genesis", value_parser = brokers::addresses)]
     pub kafka: Option<String>,
     /// A librdkafka property, as security.protocol=ssl; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub property: Vec<String>,
-    /// Ask every peer of the network for its headers and compare
+    /// Ask every peer of the network for its headers and compare; one that differs or cannot be asked is a failure
     #[arg(long, conflicts_with_all = ["genesis", "kafka"])]
     pub compare: bool,
+    /// Peers that cannot be asked are no failure, as long as one can
+    #[arg(long, requires = "compare")]
+    pub allow_missing: bool,
 }
 
 #[derive(Debug, Serialize)]
 pub struct Verified {
     pub channel: String,
     pub chains: Vec<Chain>,
-    /// Peers whose headers and state digests are these.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(flatten)]
+    pub compared: Option<Compared>,
+}
+
+/// What the peers have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Compared {
+    /// Names of those whose headers and state digests are the log's.
     pub agree: Vec<String>,
+    pub differ: Vec<Told>,
+    pub not_compared: Vec<Told>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Told {
+    pub peer: String,
+    pub why: String,
+}
+
+impl Compared {
+    /// Whether it may be said that the peers have what the log comes to.
+    pub fn judge(&self, allow_missing: bool) -> Result<()> {
+        let names = |told: &[Told]| told.iter().map(|told| told.peer.clone()).collect::<Vec<_>>().join(", ");
+        ensure!(
+            self.differ.is_empty(),
+            "another ledger than the log's: {}",
+            names(&self.differ)
+        );
+        ensure!(
+            allow_missing || self.not_compared.is_empty(),
+            "not compared: {}; --allow-missing leaves them out",
+            names(&self.not_compared)
+        );
+        ensure!(!self.agree.is_empty(), "no peer could be compared");
+        Ok(())
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if !self.agree.is_empty() {
+            text.push_str(&format!("the same on {}\n", self.agree.join(", ")));
+        }
+        for (what, told) in [("DIFFERS", &self.differ), ("not compared", &self.not_compared)] {
+            for Told { peer, why } in told {
+                text.push_str(&format!("{what}: {peer}: {why}\n"));
+            }
+        }
+        text
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -81,12 +130,14 @@ pub async fn run(args: &VerifyArgs, output: Output) -> Result<()> {
             let genesis = std::fs::read(network.layout.genesis())?;
             let mut verified = log(&genesis, &network.description.kafka, &args.property).await?;
             if args.compare {
-                verified.agree = verified.compare(&network).await?;
+                verified.compared = Some(verified.compare(&network).await);
             }
             verified
         }
     };
-    output.show(&verified, || verified.text())
+    output.show(&verified, || verified.text())?;
+    let compared = verified.compared.as_ref();
+    compared.map_or(Ok(()), |compared| compared.judge(args.allow_missing))
 }
 
 /// The log of a network on this machine.
@@ -97,8 +148,10 @@ pub async fn network(network: &Network) -> Result<Verified> {
 
 async fn log(genesis: &[u8], kafka: &str, properties: &[String]) -> Result<Verified> {
     let channel = protocol::genesis::Channel::from_genesis(genesis)?;
+    brokers::reach(kafka).await?;
     let mut settings = KafkaSettings::new(kafka.split(','));
     for property in properties {
+        // Not repeated: it may hold a password.
         let (name, value) = property.split_once('=').context("--property: must be NAME=VALUE")?;
         settings.properties.insert(name.to_owned(), value.to_owned());
     }
@@ -115,7 +168,7 @@ async fn log(genesis: &[u8], kafka: &str, properties: &[String]) -> Result<Verif
     Ok(Verified {
         channel: hex::encode(channel.id),
         chains,
-        agree: Vec::new(),
+        compared: None,
     })
 }
 
@@ -140,26 +193,37 @@ impl Verified {
         )
     }
 
-    /// Names of the peers that have these headers and digests; an error names the first that has not.
-    pub async fn compare(&self, network: &Network) -> Result<Vec<String>> {
-        let heights: Vec<u64> = self
-            .chains
-            .iter()
-            .filter(|chain| chain.number != protocol::CONTROL)
-            .map(|chain| chain.blocks)
-            .collect();
-        let mut agree = Vec::new();
-        for peer in network.peers().filter(|peer| network.running(&peer.name).is_some()) {
-            check::reached(network, peer, &heights).await?;
-            for chain in self.chains.iter().filter(|chain| chain.blocks > 0) {
-                tokio::time::timeout(ANSWER_WITHIN, same(network, peer, chain))
-                    .await
-                    .with_context(|| format!("{} did not answer", peer.name))??;
+    /// Asks every peer of the network.
+    pub async fn compare(&self, network: &Network) -> Compared {
+        let mut compared = Compared::default();
+        for peer in network.peers() {
+            let told = |why| Told {
+                peer: peer.name.clone(),
+                why,
+            };
+            match self.difference(network, peer).await {
+                Ok(None) => compared.agree.push(peer.name.clone()),
+                Ok(Some(why)) => compared.differ.push(told(why)),
+                Err(error) => compared.not_compared.push(told(causes(&error))),
             }
-            agree.push(peer.name.clone());
         }
-        ensure!(!agree.is_empty(), "no peer lives that could be compared");
-        Ok(agree)
+        compared
+    }
+
+    /// Where the peer has another ledger; an error says why that cannot be known.
+    async fn difference(&self, network: &Network, peer: &Process) -> Result<Option<String>> {
+        ensure!(network.running(&peer.name).is_some(), "it does not run");
+        let data = self.chains.iter().filter(|chain| chain.number != protocol::CONTROL);
+        let heights = data.map(|chain| chain.blocks).collect();
+        check::reached(network, peer, &heights).await?;
+        for chain in self.chains.iter().filter(|chain| chain.blocks > 0) {
+            let asked = tokio::time::timeout(ANSWER_WITHIN, differs(network, peer, chain)).await;
+            let difference = asked.with_context(|| format!("no answer within {ANSWER_WITHIN:?}"))??;
+            if difference.is_some() {
+                return Ok(difference);
+            }
+        }
+        Ok(None)
     }
 
     fn text(&self) -> String {
@@ -178,29 +242,72 @@ impl Verified {
                 chain.state_digest.clone(),
             ]);
         }
-        let mut text = format!("channel {}\n{}", self.channel, aligned(&lines));
-        if !self.agree.is_empty() {
-            text.push_str(&format!("the same on {}\n", self.agree.join(", ")));
-        }
-        text
+        let compared = self.compared.as_ref().map(Compared::text).unwrap_or_default();
+        format!("channel {}\n{}{compared}", self.channel, aligned(&lines))
     }
 }
 
-/// Whether the peer has this header at this height.
-async fn same(network: &Network, peer: &Process, chain: &Chain) -> Result<()> {
+/// Where the peer has another header or state at this height.
+async fn differs(network: &Network, peer: &Process, chain: &Chain) -> Result<Option<String>> {
     let session = network.connect(&peer.organisation, ADMIN, Some(&peer.name))?;
     let height = chain.blocks - 1;
     let block = unary::block(&session, chain.number, height).await?;
-    let block = block.with_context(|| format!("{} has no block {height}", peer.name))?;
+    let partition = &chain.partition;
+    let Some(block) = block else {
+        return Ok(Some(format!("partition {partition} has no block {height}")));
+    };
     let (header, digest) = (hex::encode(&block.header), hex::encode(&block.state_digest));
-    if header != chain.header || digest != chain.state_digest {
-        bail!(
-            "{} has another ledger: partition {} height {height}: header {header}, not {}; state {digest}, not {}",
-            peer.name,
-            chain.partition,
-            chain.header,
-            chain.state_digest
-        );
+    let same = header == chain.header && digest == chain.state_digest;
+    Ok((!same).then(|| {
+        let (logs, state) = (&chain.header, &chain.state_digest);
+        format!("partition {partition} height {height}: header {header}, not {logs}; state {digest}, not {state}")
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(peer: &str) -> Vec<Told> {
+        vec![Told {
+            peer: peer.to_owned(),
+            why: "it does not run".to_owned(),
+        }]
     }
-    Ok(())
+
+    #[test]
+    fn a_peer_that_was_not_compared_is_named_and_a_failure_unless_allowed() {
+        let mut compared = Compared {
+            agree: vec!["peer0".to_owned()],
+            ..Compared::default()
+        };
+        compared.judge(false).expect("all agree");
+        compared.not_compared = told("peer1");
+        let error = compared.judge(false).expect_err("one is missing").to_string();
+        assert!(error.contains("peer1") && error.contains("--allow-missing"), "{error}");
+        compared.judge(true).expect("allowed");
+        assert!(compared.text().contains("not compared: peer1: it does not run"));
+        compared.agree.clear();
+        assert!(compared.judge(true).is_err(), "nobody was compared");
+        compared.differ = told("peer2");
+        let error = compared.judge(true).expect_err("one differs").to_string();
+        assert!(error.contains("peer2"), "{error}");
+    }
+
+    #[test]
+    fn json_has_the_comparison_only_when_there_was_one() {
+        let mut verified = Verified {
+            channel: String::new(),
+            chains: Vec::new(),
+            compared: None,
+        };
+        let json = |verified: &Verified| serde_json::to_value(verified).expect("json");
+        assert!(json(&verified).get("agree").is_none());
+        verified.compared = Some(Compared {
+            not_compared: told("peer1"),
+            ..Compared::default()
+        });
+        assert_eq!(json(&verified)["agree"], serde_json::json!([]));
+        assert_eq!(json(&verified)["not_compared"][0]["peer"], "peer1");
+    }
 }

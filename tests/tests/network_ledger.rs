@@ -504,6 +504,7 @@ async fn a_peer_has_the_same_header_after_a_restart_and_without_its_data() {
     world.check(&mut book).await;
     verify_by_command(&world);
     world.check_logs(&[]);
+    started_again_by_command(&world);
 }
 
 fn same_chains(name: &str, when: &str, before: &rpc::NetworkReply, after: &rpc::NetworkReply) {
@@ -524,22 +525,54 @@ fn same_chains(name: &str, when: &str, before: &rpc::NetworkReply, after: &rpc::
     }
 }
 
-/// `medledger verify --compare`, as an auditor types it.
-fn verify_by_command(world: &World) {
-    let program = program("medledger").expect("the command line");
-    let out = Command::new(program)
-        .args(["verify", "--compare", "--output", "json", "--network"])
+/// `medledger`, as somebody types it: its answer, or the error it ended with, and the answer it gave before.
+fn medledger(world: &World, line: &str) -> Result<Value, (String, Value)> {
+    let out = Command::new(program("medledger").expect("the command line"))
+        .args(line.split_whitespace())
+        .args(["--output", "json", "--network"])
         .arg(world.directory())
         .output()
         .expect("it runs");
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "medledger verify failed: {said}");
-    let verified: Value = serde_json::from_slice(&out.stdout).expect("JSON");
-    let agree: Vec<&str> = verified["agree"]
-        .as_array()
-        .expect("names")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
-    assert_eq!(agree, world.peers(), "every peer has what the log comes to");
+    let answer = serde_json::from_slice(&out.stdout).unwrap_or_default();
+    if out.status.success() {
+        return Ok(answer);
+    }
+    let failure: Value = serde_json::from_slice(&out.stderr).expect("an error in JSON");
+    Err((failure["error"].as_str().expect("a sentence").to_owned(), answer))
+}
+
+/// As an auditor types it.
+fn verify_by_command(world: &World) {
+    let verified = medledger(world, "verify --compare").expect("all agree");
+    assert_eq!(
+        verified["agree"],
+        json!(world.peers()),
+        "every peer has what the log comes to"
+    );
+}
+
+/// A network that was stopped is started again as it was; nothing that is said by the way deletes or changes it.
+fn started_again_by_command(world: &World) {
+    let genesis = || std::fs::read(world.directory().join("genesis.bin")).expect("the genesis");
+    let before = genesis();
+    let refused = |line: &str| medledger(world, line).expect_err(line).0;
+    let error = refused("network up --fresh");
+    assert!(error.contains("runs") && error.contains("network down"), "{error}");
+    medledger(world, "network down").expect("stopped");
+    let error = refused("network up --partitions 4");
+    assert!(error.contains("partitions: founded with 2, asked for 4"), "{error}");
+    let error = refused("demo");
+    assert!(error.contains("not founded by a demo"), "{error}");
+    medledger(world, "network up --partitions 2").expect("started again");
+    verify_by_command(world);
+
+    medledger(world, "network kill peer1.HospitalA").expect("killed");
+    let (error, verified) = medledger(world, "verify --compare").expect_err("a peer is down");
+    assert!(error.contains("peer1.HospitalA"), "{error}");
+    assert_eq!(verified["not_compared"][0]["peer"], "peer1.HospitalA");
+    medledger(world, "verify --compare --allow-missing").expect("the others agree");
+    medledger(world, "network up").expect("what had ended is started");
+    verify_by_command(world);
+    medledger(world, "network up").expect("nothing is left to do");
+    assert_eq!(genesis(), before);
 }

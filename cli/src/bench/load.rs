@@ -9,13 +9,14 @@ use std::{
 };
 
 use indicatif::ProgressBar;
-use service::{OnFailure, rpc::Call};
+use service::{
+    OnFailure,
+    rpc::{Call, Finality},
+};
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{
-    client::{Client, End},
-    tally::{Tally, Timing},
-};
+use super::tally::{Outcome, Tally, Timing};
+use crate::client::Client;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -65,14 +66,17 @@ pub async fn run(clients: &[Arc<Client>], schedule: &Schedule, calls: Calls<'_>,
         let tasks = clients[which].session.tasks.clone();
         tasks.spawn("call", OnFailure::Log, async move {
             let called = Instant::now();
-            let end = one(&client, operation, call, within).await;
+            let outcome = one(&client, operation, call, within).await;
             let now = Instant::now();
             let timing = Timing {
                 since_scheduled: now - scheduled,
                 since_called: now - called,
                 since_start: now - start,
             };
-            tally.lock().unwrap_or_else(PoisonError::into_inner).add(end, timing);
+            tally
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .add(outcome, timing);
             open.add_permits(1);
         });
     }
@@ -90,10 +94,13 @@ pub async fn run(clients: &[Arc<Client>], schedule: &Schedule, calls: Calls<'_>,
     total
 }
 
-pub async fn one(client: &Client, operation: Operation, call: Call, within: Duration) -> End {
+async fn one(client: &Client, operation: Operation, call: Call, within: Duration) -> Outcome {
     match operation {
-        Operation::Create => client.submit(call, within).await,
-        Operation::Read => client.evaluate(call, within).await,
+        Operation::Create => {
+            let (signed, end) = client.send(call, Finality::Committed, within).await;
+            Outcome::of_submit(signed.map(|signed| signed.tx_id), end)
+        }
+        Operation::Read => Outcome::of_read(client.evaluate(call, within).await),
     }
 }
 
@@ -116,14 +123,14 @@ pub async fn fill(
             let call = calls(index);
             async move {
                 let called = Instant::now();
-                let end = persistently(&client, &call, within).await;
-                (end, called.elapsed())
+                let outcome = persistently(&client, &call, within).await;
+                (outcome, called.elapsed())
             }
         })
         .buffer_unordered(at_once);
-    while let Some((end, took)) = ends.next().await {
+    while let Some((outcome, took)) = ends.next().await {
         total.add(
-            end,
+            outcome,
             Timing {
                 since_scheduled: took,
                 since_called: took,
@@ -137,12 +144,12 @@ pub async fn fill(
 
 const PAUSE: Duration = Duration::from_millis(200);
 
-async fn persistently(client: &Client, call: &Call, within: Duration) -> End {
+async fn persistently(client: &Client, call: &Call, within: Duration) -> Outcome {
     let deadline = Instant::now() + within;
     loop {
-        let end = client.submit(call.clone(), within).await;
-        if !matches!(end, End::Refused { .. }) || Instant::now() >= deadline {
-            return end;
+        let outcome = one(client, Operation::Create, call.clone(), within).await;
+        if !matches!(outcome, Outcome::Refused { .. }) || Instant::now() >= deadline {
+            return outcome;
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -4,13 +4,63 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use hdrhistogram::Histogram;
-use protocol::Digest;
+use protocol::{Digest, code};
 use serde::Serialize;
+use service::{Code, Problem};
 
-use super::client::End;
+use crate::client::End;
 
 /// Latencies are kept to three digits, up to ten minutes.
 const HIGHEST_US: u64 = 600_000_000;
+
+/// How one call ended, as far as it is counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Judged VALID by the asked peer; queries: answered.
+    Done { tx_id: Option<Digest> },
+    /// Too much at once: surely not done. The tx_id of what was signed, if it came so far.
+    Refused { tx_id: Option<Digest> },
+    /// An answer that says no, by its stable word: surely not done.
+    Failed { word: String, tx_id: Option<Digest> },
+    /// Ordered or not, nobody said. To be asked for by its tx_id.
+    Unknown { tx_id: Digest },
+}
+
+impl Outcome {
+    /// `tx_id`: of what was signed; `None`: it did not come so far.
+    pub fn of_submit(tx_id: Option<Digest>, end: End) -> Self {
+        match (end, tx_id) {
+            (End::Done(done), _) if done.code == code::Code::Valid.word() => Outcome::Done { tx_id },
+            // In the log, and not judged in time.
+            (End::Done(done), Some(tx_id)) if done.code.is_empty() => Outcome::Unknown { tx_id },
+            (End::Done(done), _) => Outcome::Failed { word: done.code, tx_id },
+            (End::Unknown(_), Some(tx_id)) => Outcome::Unknown { tx_id },
+            // Not believed: a copy of it may still be under way.
+            (End::Refused(problem), Some(tx_id)) if matches!(problem.code, Code::DeadlineExceeded | Code::Internal) => {
+                Outcome::Unknown { tx_id }
+            }
+            (End::Refused(problem) | End::Invalid(problem), _) => Self::refused(problem, tx_id),
+            (End::Unknown(why), None) => Outcome::Failed { word: why, tx_id },
+        }
+    }
+
+    pub fn of_read(answer: Result<Vec<u8>, Problem>) -> Self {
+        match answer {
+            Ok(_) => Outcome::Done { tx_id: None },
+            Err(problem) => Self::refused(problem, None),
+        }
+    }
+
+    fn refused(problem: Problem, tx_id: Option<Digest>) -> Self {
+        match problem.code {
+            Code::ResourceExhausted => Outcome::Refused { tx_id },
+            code => Outcome::Failed {
+                word: code.as_str().to_owned(),
+                tx_id,
+            },
+        }
+    }
+}
 
 pub struct Tally {
     /// Of what was done, µs from the scheduled time.
@@ -53,24 +103,24 @@ pub struct Timing {
 }
 
 impl Tally {
-    pub fn add(&mut self, end: End, timing: Timing) {
-        match end {
-            End::Done { tx_id } => {
+    pub fn add(&mut self, outcome: Outcome, timing: Timing) {
+        match outcome {
+            Outcome::Done { tx_id } => {
                 self.done += 1;
                 self.latency.saturating_record(micros(timing.since_scheduled));
                 self.last_done = self.last_done.max(timing.since_start);
                 self.acknowledged.extend(tx_id);
             }
-            End::Refused { tx_id } => {
+            Outcome::Refused { tx_id } => {
                 self.refused += 1;
                 self.undone.extend(tx_id);
                 self.refusal.saturating_record(micros(timing.since_called));
             }
-            End::Failed { word, tx_id } => {
+            Outcome::Failed { word, tx_id } => {
                 *self.failed.entry(word).or_default() += 1;
                 self.undone.extend(tx_id);
             }
-            End::Unknown { tx_id } => self.unknown.push(tx_id),
+            Outcome::Unknown { tx_id } => self.unknown.push(tx_id),
         }
     }
 
@@ -149,6 +199,7 @@ impl Latency {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use service::rpc::Submission;
 
     fn timing(ms: u64) -> Timing {
         let time = Duration::from_millis(ms);
@@ -163,17 +214,17 @@ mod tests {
     fn every_end_is_counted_apart() {
         let mut tally = Tally::default();
         for ms in 1..=100 {
-            tally.add(End::Done { tx_id: Some([1; 32]) }, timing(ms));
+            tally.add(Outcome::Done { tx_id: Some([1; 32]) }, timing(ms));
         }
-        tally.add(End::Refused { tx_id: Some([3; 32]) }, timing(2));
+        tally.add(Outcome::Refused { tx_id: Some([3; 32]) }, timing(2));
         tally.add(
-            End::Failed {
+            Outcome::Failed {
                 word: "trapped".into(),
                 tx_id: None,
             },
             timing(2),
         );
-        tally.add(End::Unknown { tx_id: [2; 32] }, timing(2));
+        tally.add(Outcome::Unknown { tx_id: [2; 32] }, timing(2));
         assert_eq!(
             (tally.done, tally.refused, tally.failed_count(), tally.unknown.len()),
             (100, 1, 1, 1)
@@ -191,6 +242,38 @@ mod tests {
         let mut both = Tally::default();
         both.merge(tally);
         assert_eq!(both.ended(), 103);
+    }
+
+    #[test]
+    fn only_what_is_surely_undone_counts_as_undone() {
+        let tx_id = Some([1; 32]);
+        let unknown = Outcome::Unknown { tx_id: [1; 32] };
+        let done = |code: &str| {
+            End::Done(Submission {
+                code: code.to_owned(),
+                ..Submission::default()
+            })
+        };
+        let refused = |code| End::Refused(Problem::new(code, ""));
+        assert_eq!(Outcome::of_submit(tx_id, done("VALID")), Outcome::Done { tx_id });
+        assert_eq!(Outcome::of_submit(tx_id, done("")), unknown);
+        assert_eq!(Outcome::of_submit(tx_id, End::Unknown(String::new())), unknown);
+        assert_eq!(Outcome::of_submit(tx_id, refused(Code::DeadlineExceeded)), unknown);
+        assert_eq!(
+            Outcome::of_submit(tx_id, refused(Code::ResourceExhausted)),
+            Outcome::Refused { tx_id }
+        );
+        let word = |outcome| match outcome {
+            Outcome::Failed { word, .. } => word,
+            other => format!("{other:?}"),
+        };
+        assert_eq!(
+            word(Outcome::of_submit(None, refused(Code::DeadlineExceeded))),
+            "deadline_exceeded"
+        );
+        assert_eq!(word(Outcome::of_read(Err(Problem::unavailable("")))), "unavailable");
+        let lost = End::Invalid(Problem::new(Code::MvccConflict, ""));
+        assert_eq!(word(Outcome::of_submit(tx_id, lost)), "mvcc_conflict");
     }
 
     #[test]

@@ -14,10 +14,11 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ED25519,
     PublicKeyData as _, RevokedCertParams, SanType, SerialNumber,
 };
+use rustls::pki_types::DnsName;
 use time::OffsetDateTime;
 
 use super::{
-    BACKDATED_SECONDS, CRL_DAYS, Entry, Error, KeyAlgorithm, Request, Which, file,
+    BACKDATED_SECONDS, CRL_DAYS, Entry, Error, KeyAlgorithm, Request, Revoked, Which, file,
     index::{Index, Line},
 };
 
@@ -153,7 +154,9 @@ impl Authority {
         params.serial_number = Some(random_serial());
         params.use_authority_key_identifier_extension = true;
         for name in &request.dns {
-            let valid = name.clone().try_into().map_err(|_| Error::Dns(name.clone()))?;
+            // What clients that dial the name take for one.
+            let known = DnsName::try_from(name.as_str()).map_err(|_| Error::Dns(name.clone()))?;
+            let valid = known.as_ref().try_into().map_err(|_| Error::Dns(name.clone()))?;
             params.subject_alt_names.push(SanType::DnsName(valid));
         }
         params
@@ -173,38 +176,39 @@ impl Authority {
         Ok(std::mem::take(&mut self.index()?.entries))
     }
 
-    /// Revokes and signs a new list. What was revoked before is revoked; a name must have something left.
-    pub fn revoke(&self, which: &Which) -> Result<Vec<Entry>, Error> {
+    /// Revokes and signs a new list. Again is no harm: what was revoked before stays so, and the list is
+    /// signed whatever became of the attempt before.
+    pub fn revoke(&self, which: &Which) -> Result<Vec<Revoked>, Error> {
         let mut index = self.index()?;
-        let chosen: Vec<Entry> = match which {
+        let (chosen, unknown): (Vec<&Entry>, Error) = match which {
             Which::Serial(serial) => {
                 let serial = hex::encode(serial);
-                let found = index.entries.iter().find(|entry| entry.serial == serial).cloned();
-                vec![found.ok_or(Error::UnknownSerial(serial))?]
+                let of = index.entries.iter().filter(|entry| entry.serial == serial);
+                (of.collect(), Error::UnknownSerial(serial))
             }
             Which::Name(name) => {
-                let active = |entry: &&Entry| entry.name == *name && entry.revoked.is_none();
-                index.entries.iter().filter(active).cloned().collect()
+                let of = index.entries.iter().filter(|entry| entry.name == *name);
+                (of.collect(), Error::UnknownName(name.clone()))
             }
         };
-        if let (true, Which::Name(name)) = (chosen.is_empty(), which) {
-            return Err(Error::UnknownName(name.clone()));
+        if chosen.is_empty() {
+            return Err(unknown);
         }
         let at = now().unix_timestamp();
-        for entry in chosen.iter().filter(|entry| entry.revoked.is_none()) {
-            index.append(Line::Revoked {
-                serial: entry.serial.clone(),
-                at,
-            })?;
-        }
-        self.sign_crl(&mut index, CRL_DAYS)?;
-        Ok(chosen
-            .into_iter()
-            .map(|entry| Entry {
+        let revoked = chosen.into_iter().cloned().map(|entry| Revoked {
+            already: entry.revoked.is_some(),
+            entry: Entry {
                 revoked: entry.revoked.or(Some(at)),
                 ..entry
-            })
-            .collect())
+            },
+        });
+        let revoked: Vec<Revoked> = revoked.collect();
+        for new in revoked.iter().filter(|revoked| !revoked.already) {
+            let serial = new.entry.serial.clone();
+            index.append(Line::Revoked { serial, at })?;
+        }
+        self.sign_crl(&mut index, CRL_DAYS)?;
+        Ok(revoked)
     }
 
     /// Signs the list again, for `days`, and gives it in PEM; it is in `crl.pem` as well.
@@ -291,12 +295,15 @@ fn now() -> OffsetDateTime {
 
 fn validity(days: u32) -> Result<(OffsetDateTime, OffsetDateTime), Error> {
     let from = time_of(now().unix_timestamp() - BACKDATED_SECONDS)?;
-    let to = time_of(now().unix_timestamp() + 86_400 * i64::from(days))?;
-    if days == 0 { Err(Error::Days) } else { Ok((from, to)) }
+    let to = time_of(now().unix_timestamp() + 86_400 * i64::from(days));
+    match to {
+        Ok(to) if days > 0 => Ok((from, to)),
+        _ => Err(Error::Days(days)),
+    }
 }
 
 fn time_of(unix_s: i64) -> Result<OffsetDateTime, Error> {
-    OffsetDateTime::from_unix_timestamp(unix_s).map_err(|_| Error::Days)
+    OffsetDateTime::from_unix_timestamp(unix_s).map_err(|_| Error::Time(unix_s))
 }
 
 /// Mode 0700 where it is new.
@@ -329,9 +336,9 @@ pub(super) fn replace(path: &Path, text: &str) -> Result<(), Error> {
     // A name that those who watch a directory for lists do not take for one.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = directory.join(format!(".{name}.{}.new", std::process::id()));
-    let mut out = fs::File::create(&beside).map_err(file("writing", &beside))?;
+    let mut out = fs::File::create(&beside).map_err(file("writing", path))?;
     out.write_all(text.as_bytes())
         .and_then(|()| out.sync_all())
-        .map_err(file("writing", &beside))?;
+        .map_err(file("writing", path))?;
     fs::rename(&beside, path).map_err(file("writing", path))
 }

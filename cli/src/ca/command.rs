@@ -5,8 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use anyhow::{Context as _, Result, bail};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser as _},
+};
 use protocol::identity::Role;
 use serde_json::json;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -22,7 +25,7 @@ pub enum CaCommand {
     Issue(IssueArgs),
     /// List what was issued
     List(DirArgs),
-    /// Revoke certificates and sign a new revocation list
+    /// Revoke certificates and sign a new revocation list; saying it again signs and copies it again
     Revoke(RevokeArgs),
     /// Sign the revocation list anew
     Crl(CrlArgs),
@@ -53,8 +56,8 @@ pub struct InitArgs {
 pub struct IssueArgs {
     #[command(flatten)]
     at: DirArgs,
-    /// admin, peer, orderer or client
-    #[arg(long)]
+    /// What the identity may do
+    #[arg(long, value_parser = PossibleValuesParser::new(Role::ALL.map(Role::word)).try_map(|word| word.parse::<Role>()))]
     role: Role,
     /// The common name
     #[arg(long)]
@@ -63,7 +66,7 @@ pub struct IssueArgs {
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     attributes: Vec<(String, String)>,
     /// A name that the identity serves under; may be repeated
-    #[arg(long)]
+    #[arg(long, value_name = "NAME")]
     dns: Vec<String>,
     /// An address that the identity serves under; may be repeated
     #[arg(long)]
@@ -146,7 +149,7 @@ fn issue(args: &IssueArgs, output: Output) -> Result<()> {
     let mut request = Request::new(args.role, &args.name);
     for (name, value) in &args.attributes {
         if request.attributes.insert(name.clone(), value.clone()).is_some() {
-            bail!("the attribute {name} is given twice");
+            bail!("--attribute: {name:?} is given twice");
         }
     }
     (request.dns, request.ips) = (args.dns.clone(), args.ip.clone());
@@ -154,7 +157,7 @@ fn issue(args: &IssueArgs, output: Output) -> Result<()> {
     let out = match &args.out {
         Some(out) => out.clone(),
         None if is_file_name(&args.name) => args.at.dir.join("identities").join(&args.name),
-        None => bail!("{:?} cannot be a directory's name; say --out", args.name),
+        None => bail!("--name: {:?} cannot be a directory's name; say --out", args.name),
     };
     if out.join("key.pem").exists() {
         return Err(super::Error::Exists(out.join("key.pem")).into());
@@ -193,12 +196,24 @@ fn revoke(args: &RevokeArgs, output: Output) -> Result<()> {
     let which = match (&args.which.serial, &args.which.name) {
         (Some(serial), _) => Which::Serial(decode_serial(serial)?),
         (_, Some(name)) => Which::Name(name.clone()),
-        _ => bail!("say --serial or --name"),
+        _ => bail!("--serial or --name: must be given"),
     };
     let revoked = authority.revoke(&which)?;
-    copy(&authority.crl_file(), &args.copy)?;
+    let list = authority.crl_file();
+    copy(&list, &args.copy).with_context(|| {
+        format!(
+            "revoked, and listed in {}, but the list was not copied everywhere; say it again when that is mended",
+            list.display()
+        )
+    })?;
     output.show(&revoked, || {
-        format!("{}list: {}", table(&revoked), authority.crl_file().display())
+        let entries: Vec<Entry> = revoked.iter().map(|revoked| revoked.entry.clone()).collect();
+        let before = revoked.iter().filter(|revoked| revoked.already).count();
+        let before = match before {
+            0 => String::new(),
+            n => format!("{n} of {} had been revoked before; ", revoked.len()),
+        };
+        format!("{}{before}list: {}", table(&entries), list.display())
     })
 }
 
@@ -244,7 +259,7 @@ fn date(unix_s: i64) -> String {
 fn attribute(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("expected NAME=VALUE".to_owned()),
+        _ => Err("must be NAME=VALUE".to_owned()),
     }
 }
 
@@ -258,7 +273,7 @@ fn decode_serial(text: &str) -> Result<Vec<u8>> {
     };
     match hex::decode(even) {
         Ok(bytes) => Ok(bytes.into_iter().skip_while(|byte| *byte == 0).collect()),
-        Err(_) => bail!("--serial is not hexadecimal"),
+        Err(_) => bail!("--serial: must be hexadecimal; {text:?} is not"),
     }
 }
 

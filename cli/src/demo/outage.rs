@@ -14,6 +14,7 @@ use crate::{
         Network,
         spec::{RECORDS, RECORDS_ALL},
     },
+    output::causes,
     patients::{PATIENTS_MAX, SEED, patient},
     unary,
 };
@@ -106,24 +107,28 @@ async fn kill_three(network: &Network) -> Result<(String, ())> {
 
 async fn and_stops(network: &Network) -> Result<(String, ())> {
     let session = network.connect("HospitalA", "physician", None)?;
-    let started = Instant::now();
-    let call = calls::create(RECORDS_ALL, &patient(SEED, PATIENTS_MAX - 2_000));
-    let outcome = unary::submit(&session, call, true, Finality::Committed, CALL_WITHIN).await;
-    let took = started.elapsed();
-    let Err(error) = outcome else {
-        bail!("it was committed without three of four organisations")
-    };
-    let problem = error.chain().find_map(|cause| cause.downcast_ref::<Problem>());
-    let problem = problem.with_context(|| format!("another error: {error:#}"))?;
-    ensure!(problem.code == Code::PolicyUnsatisfiable, "another refusal: {problem}");
-    let mut missing = problem.missing.clone();
-    missing.sort();
-    ensure!(
-        missing == ["HospitalB", "MinistryOfHealth", "ReliefOrg"],
-        "missing: {missing:?}"
-    );
-    ensure!(took < AT_ONCE, "the answer took {took:?}");
-    Ok((format!("{} ms; missing: {}", took.as_millis(), missing.join(", ")), ()))
+    let killed = Instant::now();
+    loop {
+        let started = Instant::now();
+        let call = calls::create(RECORDS_ALL, &patient(SEED, PATIENTS_MAX - 2_000));
+        let outcome = unary::submit(&session, call, true, Finality::Committed, CALL_WITHIN).await;
+        let took = started.elapsed();
+        let Err(error) = outcome else {
+            bail!("it was committed without three of four organisations")
+        };
+        let problem = error.chain().find_map(|cause| cause.downcast_ref::<Problem>());
+        let problem = problem.with_context(|| format!("another error: {}", causes(&error)))?;
+        ensure!(problem.code == Code::PolicyUnsatisfiable, "another refusal: {problem}");
+        ensure!(took < AT_ONCE, "the answer took {took:?}");
+        let mut missing = problem.missing.clone();
+        missing.sort();
+        if missing == ["HospitalB", "MinistryOfHealth", "ReliefOrg"] {
+            return Ok((format!("{} ms; missing: {}", took.as_millis(), missing.join(", ")), ()));
+        }
+        // The gateway hears of each death by itself: the first answer may come between two of them.
+        ensure!(killed.elapsed() < AT_ONCE, "missing: {missing:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn or_goes_on(network: &Network) -> Result<(String, ())> {

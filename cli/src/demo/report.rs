@@ -6,7 +6,10 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::bench::table::{Row, aligned, render};
+use crate::{
+    bench::table::{Row, aligned, render},
+    output::causes,
+};
 
 #[derive(Serialize)]
 pub struct Report {
@@ -48,7 +51,7 @@ impl Report {
         let seconds = (started.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         let (ok, detail, value) = match outcome {
             Ok((detail, value)) => (true, detail, Some(value)),
-            Err(error) => (false, format!("{error:#}"), None),
+            Err(error) => (false, causes(&error), None),
         };
         let sign = if ok { "ok  " } else { "FAIL" };
         self.bar.println(format!("{sign} {seconds:>7.2} s  {step}: {detail}"));

@@ -1,6 +1,6 @@
 //! One record's life, told by four organisations, and how long one create takes when nothing else happens.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use hdrhistogram::Histogram;
@@ -184,7 +184,7 @@ async fn delete(network: &Network) -> Result<(String, ())> {
 }
 
 /// What to try now.
-pub fn next_commands(network: &Network, directory: &Path) -> String {
+pub fn next_commands(network: &Network) -> String {
     let Some(peer) = network.peers().find(|peer| peer.organisation == "HospitalA") else {
         return String::new();
     };
@@ -192,22 +192,18 @@ pub fn next_commands(network: &Network, directory: &Path) -> String {
         .layout
         .join(crate::network::layout::Layout::identity("HospitalA", "physician"));
     let at = at.display();
-    let flag = match directory.to_str() {
-        Some(crate::network::DEFAULT_DIRECTORY) | None => String::new(),
-        Some(directory) => format!(" --network {directory}"),
-    };
+    let flag = network.layout.flag();
     format!(
         "\nThe network is up. REST of HospitalA: https://{listen}/v1/
   curl --cacert {at}/root.pem --cert {at}/cert.pem --key {at}/key.pem https://{listen}/openapi.json
 Next:
-  medledger network status{dir}
+  medledger network status{flag}
   medledger record list --limit 5{flag}
   medledger record history {EXAMPLE}{flag}
   medledger bench --rates 500 --count 2000{flag}
   medledger verify --compare{flag}
-  medledger network down{dir}          (or: make down)
+  medledger network down{flag}          (or: make down)
 ",
         listen = peer.listen,
-        dir = flag.replace("--network", "--dir"),
     )
 }

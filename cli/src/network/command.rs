@@ -7,22 +7,25 @@ use clap::{Args, Subcommand};
 use nix::sys::signal::Signal;
 
 use super::{
-    DEFAULT_DIRECTORY, Network, Spec,
+    DEFAULT_DIRECTORY, Network, Say, Spec, brokers,
     layout::Kind,
-    spec::ContractSpec,
+    spec::{ContractSpec, EXPLAINED},
     status::{ProcessStatus, Status},
 };
 use crate::{bench::table::aligned, output::Output, progress};
 
 #[derive(Debug, Subcommand)]
 pub enum NetworkCommand {
-    /// Found a network and start all its processes; they go on when this command ends
+    /// Start the network of a directory, with the data and keys it has; found one where there is none
+    ///
+    /// Its processes go on when this command ends. Options that say what the network should be must fit
+    /// the one that is there: nothing is ever changed or deleted, unless by --fresh.
     Up(Box<UpArgs>),
     /// Stop all processes; everything they stored stays
     Down {
         #[command(flatten)]
         at: Directory,
-        /// Remove the directory too
+        /// Delete the directory too: ledger, keys, everything
         #[arg(long)]
         purge: bool,
     },
@@ -48,7 +51,7 @@ pub enum NetworkCommand {
         #[arg(long, default_value = "9", value_parser = signal)]
         signal: Signal,
     },
-    /// Print the default specification, to change and give to `up --spec`
+    /// Print the default specification with a word on every field, to change and give to `up --spec`
     Spec,
 }
 
@@ -56,24 +59,27 @@ pub enum NetworkCommand {
 pub struct Directory {
     /// Directory of the network
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DIRECTORY)]
-    dir: PathBuf,
+    network: PathBuf,
 }
 
 #[derive(Debug, Args)]
 pub struct UpArgs {
     #[command(flatten)]
     at: Directory,
+    /// Delete the stopped network that is there, ledger and keys, and found a new one
+    #[arg(long)]
+    fresh: bool,
     /// What the network should be (TOML; `network spec` prints the default)
     #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
     /// A Kafka that runs already, instead of brokers of our own
-    #[arg(long, value_name = "HOST:PORT,…")]
+    #[arg(long, value_name = "HOST:PORT,…", value_parser = brokers::addresses)]
     kafka: Option<String>,
     /// Accept that the Kafka given by --kafka replicates less than a network in earnest needs
     #[arg(long, requires = "kafka")]
     allow_unsafe_topics: bool,
     /// Brokers of our own: 1 or 3
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", conflicts_with = "kafka")]
     brokers: Option<u32>,
     /// Data partitions
     #[arg(long, value_name = "N")]
@@ -94,7 +100,7 @@ pub struct UpArgs {
 
 /// `9`, `KILL` or `SIGKILL`.
 fn signal(text: &str) -> Result<Signal, String> {
-    let wrong = || format!("{text} is no signal");
+    let wrong = || "must be a signal's number or name, as 9 or KILL".to_owned();
     if let Ok(number) = text.parse::<i32>() {
         return Signal::try_from(number).map_err(|_| wrong());
     }
@@ -108,10 +114,14 @@ fn signal(text: &str) -> Result<Signal, String> {
 }
 
 impl UpArgs {
-    fn spec(&self) -> Result<Spec> {
+    /// The network that is asked for: `base`, unless there is a file, changed by what else is said.
+    fn spec(&self, base: Spec) -> Result<Spec> {
         let mut spec = match &self.spec {
-            Some(file) => Spec::from_toml(&fs::read_to_string(file).with_context(|| file.display().to_string())?)?,
-            None => Spec::default(),
+            Some(file) => fs::read_to_string(file)
+                .map_err(anyhow::Error::from)
+                .and_then(|text| Spec::from_toml(&text))
+                .with_context(|| format!("--spec {}", file.display()))?,
+            None => base,
         };
         if let Some(kafka) = &self.kafka {
             spec.kafka.external = Some(kafka.clone());
@@ -123,14 +133,15 @@ impl UpArgs {
         if let Some(policy) = &self.endorsement_policy {
             spec.endorsement_policy = policy.clone();
         }
-        if self.misbehave {
-            spec.contracts.push(ContractSpec::misbehave());
+        let misbehave = ContractSpec::misbehave();
+        if self.misbehave && spec.contracts.iter().all(|contract| contract.name != misbehave.name) {
+            spec.contracts.push(misbehave);
         }
         for policy in &self.policy {
-            let (of, policy) = policy
+            let (of, is) = policy
                 .split_once('=')
-                .context("--policy: must be CONTRACT[.FUNCTION]=POLICY")?;
-            spec.set_policy(of, policy).context("--policy")?;
+                .with_context(|| format!("--policy: must be CONTRACT[.FUNCTION]=POLICY; {policy:?} is not"))?;
+            spec.set_policy(of, is).context("--policy")?;
         }
         spec.check()?;
         Ok(spec)
@@ -142,12 +153,12 @@ pub async fn run(command: NetworkCommand, output: Output) -> Result<()> {
         NetworkCommand::Up(args) => up(&args, output).await,
         NetworkCommand::Down { at, purge } => down(&at, purge, output).await,
         NetworkCommand::Status { at } => {
-            let status = Network::load(&at.dir)?.status().await;
+            let status = Network::load(&at.network)?.status().await;
             output.show(&status, || text(&status))
         }
         NetworkCommand::Start { at, name } => {
             let bar = progress::spinner(&format!("starting {name}"));
-            let mut network = Network::load(&at.dir)?;
+            let mut network = Network::load(&at.network)?;
             match name.as_str() {
                 "all" => {
                     network
@@ -160,55 +171,73 @@ pub async fn run(command: NetworkCommand, output: Output) -> Result<()> {
             output.show(&serde_json::json!({"started": name}), || format!("{name} is ready\n"))
         }
         NetworkCommand::Kill { at, name, signal } => {
-            Network::load(&at.dir)?.kill(&name, signal).await?;
+            Network::load(&at.network)?.kill(&name, signal).await?;
             output.show(&serde_json::json!({"killed": name}), || format!("{signal} to {name}\n"))
         }
-        NetworkCommand::Spec => {
-            let spec = Spec::default();
-            let text = toml::to_string(&spec)?;
-            output.show(&spec, || text)
-        }
+        NetworkCommand::Spec => output.show(&Spec::default(), || EXPLAINED),
     }
 }
 
 async fn up(args: &UpArgs, output: Output) -> Result<()> {
-    let spec = args.spec()?;
     let bar = progress::spinner("planning the network");
-    let network = Network::up(&spec, &args.at.dir, &|line: &str| bar.set_message(line.to_owned())).await;
+    let say = |line: &str| bar.set_message(line.to_owned());
+    let (network, done) = match Network::find(&args.at.network)? {
+        Some(old) if !args.fresh => again(old, args, &say).await?,
+        old => {
+            // Refused before anything is deleted.
+            let spec = args.spec(Spec::default())?;
+            old.map_or(Ok(()), Network::remove)?;
+            let network = Network::up(&spec, &args.at.network, &say).await?;
+            (network, "was founded and runs")
+        }
+    };
     bar.finish_and_clear();
-    let network = network?;
     let status = network.status().await;
     output.show(&network.description, || {
         format!(
-            "{}\nThe network runs; it is described in {}\n`medledger network status` shows it, `medledger network down` stops it.\n",
+            "{}\nThe network {done}; it is described in {}\n`medledger network status{flag}` shows it, `medledger network down{flag}` stops it.\n",
             text(&status),
-            network.layout.description().display()
+            network.layout.description().display(),
+            flag = network.layout.flag()
         )
     })
 }
 
+/// Starts what does not run of a network that is there, and says what that came to.
+async fn again(mut old: Network, args: &UpArgs, say: Say<'_>) -> Result<(Network, &'static str)> {
+    let founded = &old.description.spec;
+    let differences = founded.differences(&args.spec(founded.clone())?);
+    ensure!(
+        differences.is_empty(),
+        "the network in {} is another one: {}; leave that out to start it as it is, found one in another --network, \
+         or say --fresh to delete this one with its ledger and keys",
+        old.layout.root().display(),
+        differences.join("; ")
+    );
+    let done = match old.alive().len() {
+        n if n == old.description.processes.len() => return Ok((old, "runs already")),
+        0 => "runs again, with the data and keys it had",
+        _ => "runs again; a part of it had ended",
+    };
+    old.start_all(say).await?;
+    Ok((old, done))
+}
+
 async fn down(at: &Directory, purge: bool, output: Output) -> Result<()> {
-    let network = Network::load(&at.dir)?;
+    let network = Network::load(&at.network)?;
     let bar = progress::spinner("stopping");
     network.down(&|line: &str| bar.set_message(line.to_owned())).await?;
     bar.finish_and_clear();
-    let left = network
-        .description
-        .processes
-        .iter()
-        .filter(|p| network.running(&p.name).is_some())
-        .count();
-    ensure!(left == 0, "{left} processes still live");
+    let left = network.alive();
+    ensure!(left.is_empty(), "these still live: {}", left.join(", "));
+    let root = network.layout.root().to_owned();
+    let mut end = "is kept; `network up` starts it again";
     if purge {
-        let root = network.layout.root();
-        fs::remove_dir_all(root).with_context(|| root.display().to_string())?;
+        network.remove()?;
+        end = "is deleted";
     }
-    output.show(&serde_json::json!({"stopped": network.layout.root()}), || {
-        let kept = if purge { "removed" } else { "kept" };
-        format!(
-            "all processes have ended; {} is {kept}\n",
-            network.layout.root().display()
-        )
+    output.show(&serde_json::json!({"stopped": root, "deleted": purge}), || {
+        format!("all processes have ended; {} {end}\n", root.display())
     })
 }
 

@@ -1,6 +1,6 @@
 //! Founding: authorities and identities, secret, components, genesis, settings, guards.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, io};
 
 use anyhow::{Context as _, Result, ensure};
 use peer::attester::guard::{Guard, Owner};
@@ -51,11 +51,20 @@ pub fn found(spec: &Spec, layout: &Layout, say: Say<'_>) -> Result<(Description,
 
 /// Founding makes everything anew, so it wants nothing to be there.
 pub fn check_empty(layout: &Layout) -> Result<()> {
-    let files = fs::read_dir(layout.root()).map_or(0, Iterator::count);
+    let root = layout.root();
+    let files = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        files => files.with_context(|| root.display().to_string())?.count(),
+    };
+    let there = if layout.description().exists() {
+        "a network"
+    } else {
+        "something that is no network"
+    };
     ensure!(
         files == 0,
-        "{} holds something that is no network",
-        layout.root().display()
+        "{} holds {there}; found one elsewhere, or delete it first",
+        root.display()
     );
     Ok(())
 }

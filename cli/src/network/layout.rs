@@ -131,6 +131,14 @@ impl Layout {
         &self.0
     }
 
+    /// What a command needs on its line to mean this directory: nothing if it is the default one.
+    pub fn flag(&self) -> String {
+        match std::path::absolute(super::DEFAULT_DIRECTORY) {
+            Ok(default) if default == self.0 => String::new(),
+            _ => format!(" --network {}", self.0.display()),
+        }
+    }
+
     pub fn join(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.0.join(relative)
     }
@@ -175,8 +183,9 @@ impl Layout {
         let file = self.description();
         let text = fs::read_to_string(&file).with_context(|| {
             format!(
-                "no network is described in {}; start one with `medledger network up`",
-                self.0.display()
+                "there is no network in {}; `medledger network up{}` founds one",
+                self.0.display(),
+                self.flag()
             )
         })?;
         serde_json::from_str(&text).with_context(|| file.display().to_string())

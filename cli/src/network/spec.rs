@@ -3,7 +3,10 @@
 //! [`Spec::default`] is the network of the demo: two hospitals, a relief organisation and a ministry,
 //! five peers, two orderers, a worker per organisation, one broker. A file (TOML) or flags change parts.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use protocol::{
@@ -11,6 +14,9 @@ use protocol::{
     limits::{HEIGHTS_IN_TIME_MAX, SNAPSHOT_AGE_MAX},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::brokers;
 
 /// The contract of which most commands speak.
 pub const RECORDS: &str = "medical-records";
@@ -18,6 +24,9 @@ pub const RECORDS: &str = "medical-records";
 pub const RECORDS_2_OF: &str = "medical-records-2of4";
 /// The same component under `AND(…)` of everybody.
 pub const RECORDS_ALL: &str = "medical-records-all";
+
+/// [`Spec::default`] as a file, with a word on every field.
+pub const EXPLAINED: &str = include_str!("spec.toml");
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -38,6 +47,8 @@ pub struct Spec {
     pub flush_every_record: bool,
     pub heights_in_time_max: u64,
     pub snapshot_age_max: u64,
+    /// Founded by `medledger demo`, which may replace it with another.
+    pub demo: bool,
     /// First of a run of ports; absent: a free run is looked for.
     pub base_port: Option<u16>,
     /// `RUST_LOG` of all processes.
@@ -129,6 +140,7 @@ impl Default for Spec {
             flush_every_record: false,
             heights_in_time_max: HEIGHTS_IN_TIME_MAX,
             snapshot_age_max: SNAPSHOT_AGE_MAX,
+            demo: false,
             base_port: None,
             log: "info".into(),
             orderer: toml::Table::new(),
@@ -232,7 +244,7 @@ impl Spec {
             None => (of, None),
         };
         let contract = self.contracts.iter_mut().find(|contract| contract.name == name);
-        let contract = contract.with_context(|| format!("no contract is called {name}"))?;
+        let contract = contract.with_context(|| format!("no contract of this network is called {name:?}"))?;
         match function {
             Some(function) => drop(contract.functions.insert(function.to_owned(), policy.to_owned())),
             None => contract.policy = policy.to_owned(),
@@ -243,36 +255,71 @@ impl Spec {
     /// What would only fail later and less clearly. Policies and sizes are the genesis' to check.
     pub fn check(&self) -> Result<()> {
         let names = self.organisation_names();
-        ensure!(!names.is_empty(), "organisations: at least one");
-        ensure!(
-            names.windows(2).all(|pair| pair[0] != pair[1]),
-            "organisations: each msp_id once"
-        );
+        ensure!(!names.is_empty(), "organisations: must be one at least");
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("organisations: {:?} stands there twice", twice[0]);
+        }
         for organisation in &self.organisations {
+            let name = &organisation.msp_id;
             ensure!(
-                is_msp_id(&organisation.msp_id),
-                "organisations.msp_id: [A-Za-z0-9][A-Za-z0-9.-]{{0,63}}"
+                is_msp_id(name),
+                "organisations.msp_id: must be [A-Za-z0-9][A-Za-z0-9.-]{{0,63}}; {name:?} is not"
             );
             ensure!(
                 organisation.peers >= 1,
-                "organisations.{}.peers: at least 1",
-                organisation.msp_id
+                "organisations.{name}.peers: must be 1 at least"
             );
             ensure!(
                 organisation.workers >= 1,
-                "organisations.{}.workers: at least 1",
-                organisation.msp_id
+                "organisations.{name}.workers: must be 1 at least"
             );
         }
-        ensure!(!self.orderers.is_empty(), "orderers: at least one");
+        ensure!(!self.orderers.is_empty(), "orderers: must be one at least");
         for orderer in &self.orderers {
-            if !names.contains(orderer) {
-                bail!("orderers: {orderer} is no organisation of this network");
+            ensure!(
+                names.contains(orderer),
+                "orderers: {orderer:?} is no organisation of this network; it has {}",
+                names.join(", ")
+            );
+        }
+        ensure!(!self.contracts.is_empty(), "contracts: must be one at least");
+        let brokers = self.kafka.brokers;
+        ensure!(
+            matches!(brokers, 1 | 3),
+            "kafka.brokers: must be 1 or 3; {brokers} is not"
+        );
+        if let Some(external) = &self.kafka.external {
+            brokers::addresses(external).context("kafka.external")?;
+        }
+        Ok(())
+    }
+
+    /// Where `asked` is another network than this one, field by field, with both values.
+    pub fn differences(&self, asked: &Spec) -> Vec<String> {
+        let mut found = Vec::new();
+        differ("", &json!(self), &json!(asked), &mut found);
+        found
+    }
+}
+
+fn differ(path: &str, founded: &Value, asked: &Value, found: &mut Vec<String>) {
+    let below = |key: &str| format!("{path}{}{key}", if path.is_empty() { "" } else { "." });
+    match (founded, asked) {
+        (Value::Object(a), Value::Object(b)) => {
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for key in keys {
+                let of = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                differ(&below(key), &of(a), &of(b), found);
             }
         }
-        ensure!(!self.contracts.is_empty(), "contracts: at least one");
-        ensure!(matches!(self.kafka.brokers, 1 | 3), "kafka.brokers: 1 or 3");
-        Ok(())
+        (Value::Array(a), Value::Array(b)) => {
+            for i in 0..a.len().max(b.len()) {
+                let of = |list: &[Value]| list.get(i).cloned().unwrap_or_default();
+                differ(&below(&i.to_string()), &of(a), &of(b), found);
+            }
+        }
+        (a, b) if a != b => found.push(format!("{path}: founded with {a}, asked for {b}")),
+        _ => {}
     }
 }
 
@@ -297,6 +344,35 @@ mod tests {
     }
 
     #[test]
+    fn the_explained_default_is_the_default_and_explains_every_field() {
+        let spec = Spec::from_toml(EXPLAINED).expect("legal");
+        assert_eq!(spec.differences(&Spec::default()), Vec::<String>::new());
+        let fields = json!(spec);
+        for field in fields.as_object().expect("an object").keys() {
+            let stands = |line: &str| line.trim_start_matches(['#', ' ', '[']).starts_with(field.as_str());
+            assert!(EXPLAINED.lines().any(stands), "{field}");
+        }
+    }
+
+    #[test]
+    fn differences_name_the_field_and_both_values() {
+        let founded = Spec::default();
+        assert!(founded.differences(&founded.clone()).is_empty());
+        let mut asked = founded.clone();
+        asked.partitions = 4;
+        asked.organisations[1].peers = 3;
+        asked.contracts.push(ContractSpec::misbehave());
+        let told = founded.differences(&asked);
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(
+            told[0].starts_with("contracts.3: founded with null, asked for {"),
+            "{told:?}"
+        );
+        assert_eq!(told[1], "organisations.1.peers: founded with 1, asked for 3");
+        assert_eq!(told[2], "partitions: founded with 2, asked for 4");
+    }
+
+    #[test]
     fn parts_can_be_changed() {
         let mut spec = Spec::from_toml("partitions = 4\n[kafka]\nbrokers = 3").expect("legal");
         assert_eq!(
@@ -313,9 +389,10 @@ mod tests {
     fn what_cannot_be_is_refused() {
         for (text, says) in [
             ("orderers = ['Nobody']", "no organisation"),
-            ("[kafka]\nbrokers = 2", "1 or 3"),
+            ("[kafka]\nbrokers = 2", "1 or 3; 2 is not"),
+            ("[kafka]\nexternal = 'foo'", "kafka.external: must be HOST:PORT"),
             ("colour = 'red'", "colour"),
-            ("[[organisations]]\nmsp_id = 'A'\npeers = 0", "at least 1"),
+            ("[[organisations]]\nmsp_id = 'A'\npeers = 0", "1 at least"),
         ] {
             let error = format!("{:#}", Spec::from_toml(text).expect_err(text));
             assert!(error.contains(says), "{text}: {error}");

@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use service::rpc;
 
+use crate::output::causes;
+
 use super::{
     Network,
     layout::{Kind, Process},
@@ -114,7 +116,7 @@ impl Network {
         if process.kind == Kind::Peer {
             match tokio::time::timeout(ASK_WITHIN, self.ask_peer(process)).await {
                 Ok(Ok(reply)) => seen(&mut status, reply),
-                Ok(Err(error)) => status.error = Some(format!("{error:#}")),
+                Ok(Err(error)) => status.error = Some(causes(&error)),
                 Err(_) => status.error = Some(format!("no answer within {ASK_WITHIN:?}")),
             }
         }

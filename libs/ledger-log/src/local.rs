@@ -25,7 +25,7 @@ use tokio::time::Instant;
 mod broker;
 mod jars;
 
-pub use jars::{cache_directory, fetch_jars};
+pub use jars::{JARS_MB, cache_directory, fetch_jars, has_jars};
 
 use broker::Broker;
 
@@ -76,9 +76,7 @@ impl LocalKafka {
         let jars = fetch_jars().await?;
         let directory = settings.directory.clone();
         fs::create_dir_all(&directory).map_err(io_error("making the directory of Kafka"))?;
-        let directory = directory
-            .canonicalize()
-            .map_err(io_error("finding the directory of Kafka"))?;
+        let directory = canonical(&directory)?;
         if !directory.join("broker-1").join("server.properties").exists() {
             let of = directory.clone();
             blocking(move || broker::prepare(&of, settings.brokers, settings.port, &jars)).await?;
@@ -93,6 +91,7 @@ impl LocalKafka {
 
     /// A cluster that was started before, by whomever, running or not.
     pub fn open(directory: &Path) -> Result<LocalKafka, LocalError> {
+        let directory = canonical(directory)?;
         let mut brokers = Vec::new();
         loop {
             let path = directory.join(format!("broker-{}", brokers.len() + 1));
@@ -104,10 +103,7 @@ impl LocalKafka {
         if brokers.is_empty() {
             return Err(LocalError::Missing(format!("no Kafka in {}", directory.display())));
         }
-        Ok(LocalKafka {
-            directory: directory.to_path_buf(),
-            brokers,
-        })
+        Ok(LocalKafka { directory, brokers })
     }
 
     pub fn directory(&self) -> &Path {
@@ -199,6 +195,13 @@ impl LocalKafka {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// As it stands on a broker's command line, by which the broker is known: without links.
+fn canonical(directory: &Path) -> Result<PathBuf, LocalError> {
+    directory
+        .canonicalize()
+        .map_err(io_error("finding the directory of Kafka"))
 }
 
 /// Files, processes and librdkafka's questions block: they have a thread of their own.

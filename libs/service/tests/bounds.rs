@@ -15,7 +15,7 @@ use service::rpc::{self, BroadcastRequests};
 use service::serve::Config;
 use service::tls::Trust;
 use service::{Code, Problem, Tasks};
-use support::{Running, SECOND, World, echo, orderer, orderer_at, problem, request, text, until, whoami};
+use support::{Running, SECOND, World, echo, orderer_at, problem, request, text, until, whoami};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -44,15 +44,11 @@ async fn one_who_does_not_read_gets_no_more_than_his_part_of_the_memory() {
     };
     let made = Arc::new(AtomicUsize::new(0));
     let count = made.clone();
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        limits,
-        move |_| {
-            count.fetch_add(1, Ordering::SeqCst);
-            async { echo(request(&"x".repeat(LONG))).await }
-        },
-    )
-    .await;
+    let long = move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { echo(request(&"x".repeat(LONG))).await }
+    };
+    let server = world.orderer(limits, long).await;
     let silent = world.trust(world.hospital.identity("peer0"), None);
     let (lists, mut replies) = open(&silent, &server).await;
     for _ in 0..ASKED {

@@ -18,7 +18,7 @@ use service::mux::{self, CallError, Mux};
 use service::rpc::{self, BroadcastRequest, BroadcastRequests};
 use service::serve::Config;
 use service::tls::Target;
-use support::{Running, SECOND, World, echo, orderer, orderer_at, problem, request, text, until};
+use support::{Running, SECOND, World, echo, orderer_at, problem, request, text, until};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -30,17 +30,14 @@ fn mux_to(world: &World, server: &Running, tasks: &Tasks, config: mux::Config) -
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_gets_its_own_reply() {
     let world = World::new(Keys::P256);
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        |item| async {
+    let server = world
+        .orderer(Limits::default(), |item| async {
             // Replies come in another order than requests.
             let pause = u64::from(item.transaction.last().copied().unwrap_or(0)) % 5;
             tokio::time::sleep(Duration::from_millis(pause)).await;
             echo(item).await
-        },
-    )
-    .await;
+        })
+        .await;
     let tasks = Tasks::new();
     let mux = mux_to(&world, &server, &tasks, mux::Config::default());
     let calls = (0..5_000).map(|n| {
@@ -68,12 +65,7 @@ async fn every_call_gets_its_own_reply() {
 #[tokio::test]
 async fn a_full_queue_refuses_at_once() {
     let world = World::new(Keys::P256);
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        |_| std::future::pending(),
-    )
-    .await;
+    let server = world.orderer(Limits::default(), |_| std::future::pending()).await;
     let tasks = Tasks::new();
     let mux = mux_to(
         &world,
@@ -109,12 +101,7 @@ async fn a_full_queue_refuses_at_once() {
 async fn bytes_are_bounded_too() {
     let world = World::new(Keys::P256);
     // Nobody listens there, so everything stays in the queue until the first attempt has failed.
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        echo,
-    )
-    .await;
+    let server = world.orderer(Limits::default(), echo).await;
     let tasks = Tasks::new();
     let mux = mux_to(
         &world,
@@ -151,19 +138,16 @@ async fn a_server_refuses_more_than_it_takes_in() {
         in_flight_items_max: 8,
         ..Limits::default()
     };
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        limits,
-        move |item| {
+    let server = world
+        .orderer(limits, move |item| {
             let (gate, count) = (inner.clone(), count.clone());
             async move {
                 count.fetch_add(1, Ordering::SeqCst);
                 let _ = gate.acquire().await;
                 echo(item).await
             }
-        },
-    )
-    .await;
+        })
+        .await;
     let tasks = Tasks::new();
     let mux = mux_to(&world, &server, &tasks, mux::Config::default());
     let calls: Vec<_> = (0..100)
@@ -252,15 +236,12 @@ async fn a_break_says_what_is_known_and_the_stream_comes_back() {
 #[tokio::test]
 async fn a_drain_finishes_what_was_accepted() {
     let world = World::new(Keys::P256);
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        |item| async {
+    let server = world
+        .orderer(Limits::default(), |item| async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             echo(item).await
-        },
-    )
-    .await;
+        })
+        .await;
     let tasks = Tasks::new();
     let mux = mux_to(&world, &server, &tasks, mux::Config::default());
     until("the stream is open", || mux.is_up()).await;
@@ -291,15 +272,12 @@ async fn a_drain_finishes_what_was_accepted() {
 #[tokio::test]
 async fn an_ending_process_finishes_its_calls() {
     let world = World::new(Keys::P256);
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        |item| async {
+    let server = world
+        .orderer(Limits::default(), |item| async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             echo(item).await
-        },
-    )
-    .await;
+        })
+        .await;
     let tasks = Tasks::new();
     let mux = mux_to(&world, &server, &tasks, mux::Config::default());
     let calls = mux.clone();
@@ -320,15 +298,12 @@ async fn an_ending_process_finishes_its_calls() {
 #[tokio::test]
 async fn a_handler_that_panics_answers_internal() {
     let world = World::new(Keys::P256);
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        |item| async {
+    let server = world
+        .orderer(Limits::default(), |item| async {
             assert!(item.transaction != b"bad", "clumsy");
             echo(item).await
-        },
-    )
-    .await;
+        })
+        .await;
     let tasks = Tasks::new();
     let mux = mux_to(&world, &server, &tasks, mux::Config::default());
     let reply = mux.call(request("bad"), 5 * SECOND).await.expect("a reply");
@@ -347,19 +322,16 @@ async fn a_flood_of_empty_items_is_refused_by_name_after_what_was_accepted() {
     let gate = Arc::new(Semaphore::new(0));
     let (entered, inner) = (Arc::new(AtomicUsize::new(0)), gate.clone());
     let count = entered.clone();
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        move |item| {
+    let server = world
+        .orderer(Limits::default(), move |item| {
             let (gate, count) = (inner.clone(), count.clone());
             async move {
                 count.fetch_add(1, Ordering::SeqCst);
                 let _ = gate.acquire().await;
                 echo(item).await
             }
-        },
-    )
-    .await;
+        })
+        .await;
     let client = world.trust(world.hospital.identity("peer0"), None);
     let channel = client.channel(&server.target()).expect("channel");
     let (lists, receiver) = tokio::sync::mpsc::channel(2);
@@ -407,10 +379,7 @@ async fn empty_items_are_charged_for() {
         in_flight_bytes_max: 8 * (ITEM_OVERHEAD_BYTES + 8),
         ..Limits::default()
     };
-    let server = orderer(world.trust(world.relief.identity("orderer0"), None), limits, |_| {
-        std::future::pending()
-    })
-    .await;
+    let server = world.orderer(limits, |_| std::future::pending()).await;
     let tasks = Tasks::new();
     let mux = mux_to(&world, &server, &tasks, mux::Config::default());
     let calls: Vec<_> = (0..100)
@@ -464,12 +433,7 @@ async fn callers_who_give_up_make_room() {
 #[tokio::test]
 async fn callers_learn_the_rule_that_their_stream_broke() {
     let world = World::new(Keys::P256);
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        echo,
-    )
-    .await;
+    let server = world.orderer(Limits::default(), echo).await;
     let tasks = Tasks::new();
     let config = mux::Config {
         list_items_max: 4 * GRPC_LIST_ITEMS_MAX,

@@ -17,12 +17,7 @@ use tokio::net::{TcpSocket, TcpStream};
 async fn a_member_is_known_by_name() {
     for keys in [Keys::P256, Keys::Ed25519] {
         let world = World::new(keys);
-        let server = orderer(
-            world.trust(world.relief.identity("orderer0"), None),
-            Limits::default(),
-            echo,
-        )
-        .await;
+        let server = world.orderer(Limits::default(), echo).await;
         let client = world.trust(world.hospital.identity("peer0"), None);
         let channel = client.channel(&server.target()).expect("channel");
         assert_eq!(whoami(channel).await.expect("accepted"), "peer0");
@@ -33,12 +28,7 @@ async fn a_member_is_known_by_name() {
 #[tokio::test]
 async fn strangers_the_expired_and_the_self_made_are_refused() {
     let world = World::new(Keys::P256);
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        echo,
-    )
-    .await;
+    let server = world.orderer(Limits::default(), echo).await;
 
     // In TLS 1.3 a client learns the server's verdict only with its first answer.
     let refusal = async |trust: std::sync::Arc<service::tls::Trust>| {
@@ -82,12 +72,7 @@ async fn strangers_the_expired_and_the_self_made_are_refused() {
 #[tokio::test]
 async fn a_client_checks_whom_it_reaches() {
     let world = World::new(Keys::P256);
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        echo,
-    )
-    .await;
+    let server = world.orderer(Limits::default(), echo).await;
     let client = world.trust(world.hospital.identity("peer0"), None);
     let address = server.target().address;
 
@@ -171,12 +156,7 @@ async fn a_revocation_list_acts_without_a_restart_and_closes_connections() {
 
     // A client does not talk to a revoked server either.
     std::fs::remove_file(crls.join("HospitalA.crl")).expect("remove");
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        echo,
-    )
-    .await;
+    let server = world.orderer(Limits::default(), echo).await;
     let wary = world.trust(kept, Some(&crls));
     let open = wary.channel(&server.target()).expect("channel");
     whoami(open.clone()).await.expect("not revoked yet");
@@ -196,12 +176,7 @@ async fn a_revocation_list_acts_without_a_restart_and_closes_connections() {
 #[tokio::test]
 async fn a_connection_ends_with_its_certificate() {
     let world = World::new(Keys::P256);
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        echo,
-    )
-    .await;
+    let server = world.orderer(Limits::default(), echo).await;
     let now = service::time::unix_s();
     let short = Issue {
         not_after: now + 2,
@@ -218,12 +193,7 @@ async fn a_connection_ends_with_its_certificate() {
 #[tokio::test]
 async fn a_role_may_only_call_what_it_should() {
     let world = World::new(Keys::P256);
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        echo,
-    )
-    .await;
+    let server = world.orderer(Limits::default(), echo).await;
     for (name, allowed) in [
         ("peer0", true),
         ("client0", false),
@@ -353,12 +323,7 @@ async fn one_source_cannot_hold_all_handshakes() {
 #[tokio::test]
 async fn rest_and_grpc_share_the_port() {
     let world = World::new(Keys::P256);
-    let server = orderer(
-        world.trust(world.relief.identity("orderer0"), None),
-        Limits::default(),
-        echo,
-    )
-    .await;
+    let server = world.orderer(Limits::default(), echo).await;
     for (name, path, expected) in [
         ("client0", "/v1/hello", "200"),
         ("peer0", "/v1/hello", "403"),

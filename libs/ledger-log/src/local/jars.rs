@@ -21,13 +21,25 @@ pub fn cache_directory() -> Result<PathBuf, LocalError> {
         .ok_or_else(|| LocalError::Missing("neither MEDLEDGER_CACHE nor a home directory".into()))
 }
 
-/// The directory of the jars, fetched when absent: about 43 MB, some seconds.
+/// What [`fetch_jars`] downloads when it does.
+pub const JARS_MB: u32 = 43;
+
+/// Whether they were fetched before.
+pub fn has_jars() -> Result<bool, LocalError> {
+    Ok(directory(&cache_directory()?).is_dir())
+}
+
+fn directory(cache: &Path) -> PathBuf {
+    cache.join(format!("kafka-{VERSION}"))
+}
+
+/// The directory of the jars, fetched when absent: some seconds.
 pub async fn fetch_jars() -> Result<PathBuf, LocalError> {
     blocking(|| fetch_into(&cache_directory()?)).await
 }
 
 fn fetch_into(cache: &Path) -> Result<PathBuf, LocalError> {
-    let jars = cache.join(format!("kafka-{VERSION}"));
+    let jars = directory(cache);
     if jars.is_dir() {
         return Ok(jars);
     }

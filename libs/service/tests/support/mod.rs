@@ -60,6 +60,18 @@ impl World {
         Arc::new(Identity::load(directory.path()).expect("an identity"))
     }
 
+    /// Serves the relief organisation's orderer.
+    pub async fn orderer<F>(
+        &self,
+        limits: Limits,
+        handler: impl Fn(BroadcastRequest) -> F + Send + Sync + 'static,
+    ) -> Running
+    where
+        F: Future<Output = BroadcastReply> + Send + 'static,
+    {
+        orderer(self.trust(self.relief.identity("orderer0"), None), limits, handler).await
+    }
+
     /// Trusts the members, with the lists in `crls` if wanted.
     pub fn trust(&self, identity: &TestIdentity, crls: Option<&Path>) -> Arc<Trust> {
         let members = load_roots(&self.path("roots")).expect("roots");
