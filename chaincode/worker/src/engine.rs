@@ -241,8 +241,12 @@ fn config(limits: &Limits, instances_max: usize) -> Config {
         .wasm_memory64(false)
         .wasm_multi_memory(false)
         .wasm_tail_call(false)
-        // A slot of the pool is as large as a memory may be; what lies behind it is guarded.
+        // A slot of the pool is as large as a memory may be. Every access is checked, as the slot is smaller than what 32
+        // bits reach; so no guard is needed, and a memory that grew is not protected anew after each call, which
+        // cost a third of it: with several threads `mprotect` interrupts all cores.
         .memory_reservation(limits.memory_bytes_max as u64)
+        .memory_guard_size(0)
+        .guard_before_linear_memory(false)
         .memory_init_cow(true);
     config
 }
