@@ -57,7 +57,7 @@ impl Default for Limits {
             ready_bytes_max: 8 * 1024 * 1024,
             list_items_max: 512,
             list_bytes_max: 1024 * 1024,
-            pace: Duration::from_millis(1),
+            pace: Duration::from_millis(4),
             pace_from_items: 16,
             retry_after: Duration::from_millis(200),
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use prost::Message as _;
+use protocol::limits::ORGANISATIONS_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::rpc;
@@ -280,18 +281,28 @@ impl From<Problem> for rpc::Problem {
     }
 }
 
+/// What another process says of a problem goes into our own words, logs and answers: it is kept short.
+const WORDS_MAX: usize = 1_024;
+
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(WORDS_MAX));
+    text
+}
+
 impl From<rpc::Problem> for Problem {
     /// A word that this version does not know counts as `internal` and is kept in the detail.
-    fn from(problem: rpc::Problem) -> Self {
+    fn from(mut problem: rpc::Problem) -> Self {
         let known = Code::parse(&problem.code);
         let detail = match known {
             Some(_) => problem.detail,
-            None => format!("{}: {}", problem.code, problem.detail),
+            None => format!("{}: {}", cut(problem.code), problem.detail),
         };
+        problem.missing.truncate(ORGANISATIONS_MAX);
+        problem.missing = problem.missing.into_iter().map(cut).collect();
         Self {
             code: known.unwrap_or(Code::Internal),
-            detail,
-            field: problem.field,
+            detail: cut(detail),
+            field: cut(problem.field),
             retry_after: (problem.retry_after_ms > 0).then(|| Duration::from_millis(problem.retry_after_ms.into())),
             missing: problem.missing,
             height: problem.height,

@@ -95,6 +95,34 @@ async fn one_who_does_not_read_gets_no_more_than_his_part_of_the_memory() {
 }
 
 #[tokio::test]
+async fn one_who_does_not_read_refusals_loses_the_stream() {
+    let world = World::new(Keys::P256);
+    let limits = Limits {
+        in_flight_items_max: 0,
+        budget: Budget::new(1 << 20, 64 * 1024),
+        ..Limits::default()
+    };
+    let server = world.orderer(limits, echo).await;
+    let client = world.trust(world.hospital.identity("peer0"), None);
+    let (lists, mut replies) = open(&client, &server).await;
+    // More refusals than the account may have waiting, before one of them can leave.
+    let items = vec![request("a"); 1_000];
+    lists.send(BroadcastRequests { items }).await.expect("open");
+    let mut refused = 0;
+    let status = loop {
+        match replies.message().await {
+            Ok(Some(list)) => refused += list.items.len(),
+            Ok(None) => panic!("the stream ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    let problem = Problem::from(status);
+    assert_eq!(problem.code, Code::ResourceExhausted, "{problem}");
+    assert!((1..1_000).contains(&refused), "{refused}");
+    server.tasks.cancel();
+}
+
+#[tokio::test]
 async fn one_identity_cannot_have_any_number_of_requests_under_way() {
     let world = World::new(Keys::P256);
     let config = Config {

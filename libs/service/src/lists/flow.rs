@@ -10,7 +10,7 @@ use futures::Stream;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
-use prost::Message as _;
+use prost::Message;
 use protocol::limits::ITEM_OVERHEAD_BYTES;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
@@ -60,7 +60,7 @@ pub(super) struct Flow<C: ListCall> {
 struct Ready<C: ListCall> {
     reply: C::Reply,
     bytes: usize,
-    _share: Option<Share>,
+    share: Option<Share>,
 }
 
 struct State<C: ListCall> {
@@ -101,6 +101,7 @@ impl<C: ListCall> Flow<C> {
             flow: flow.clone(),
             last: None,
             pause: None,
+            sending: Vec::new(),
         };
         (flow, replies)
     }
@@ -138,16 +139,24 @@ impl<C: ListCall> Flow<C> {
         None
     }
 
+    /// A refusal is held for the caller too. Without room even for that the stream ends: it is not read.
     pub(super) fn refuse(&self, id: u64, problem: Problem) {
         self.refused.inc();
-        self.push(id, C::refuse(problem), None);
+        let reply = C::refuse(problem);
+        match self.account.take(held(&reply)) {
+            Some(share) => self.push(id, reply, Some(share)),
+            None => {
+                let problem = Problem::exhausted(self.limits.retry_after, "replies on this stream are not read");
+                self.state.lock().refusal.get_or_insert(problem.into());
+            }
+        }
     }
 
-    /// `share` goes on to hold the reply. One without is short, or of a caller who is trusted to read.
+    /// `share` goes on to hold the reply. Without one it is for a caller who is trusted to read.
     fn push(&self, id: u64, mut reply: C::Reply, mut share: Option<Share>) {
         C::set_reply_id(&mut reply, id);
         let mut bytes = reply.encoded_len();
-        if share.as_mut().is_some_and(|share| !share.resize(bytes)) {
+        if share.as_mut().is_some_and(|share| !share.resize(held(&reply))) {
             let detail = "done or not, there is no room for the reply: others have not been read";
             reply = C::refuse(Problem::new(Code::UnknownOutcome, detail));
             C::set_reply_id(&mut reply, id);
@@ -156,11 +165,7 @@ impl<C: ListCall> Flow<C> {
         let mut state = self.state.lock();
         if !state.gone {
             state.ready_bytes += bytes;
-            state.ready.push_back(Ready {
-                reply,
-                bytes,
-                _share: share,
-            });
+            state.ready.push_back(Ready { reply, bytes, share });
         }
         drop(state);
         self.readable.wake();
@@ -186,10 +191,19 @@ impl<C: ListCall> Flow<C> {
                 && state.ready.len() < self.limits.in_flight_items_max.max(1))
     }
 
+    fn is_refused(&self) -> bool {
+        self.state.lock().refusal.is_some()
+    }
+
     fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.in_flight_items == 0 || state.gone
     }
+}
+
+/// What a reply is charged for while it waits: it is more in memory than on the wire.
+fn held(reply: &impl Message) -> usize {
+    reply.encoded_len() + ITEM_OVERHEAD_BYTES
 }
 
 /// Where the answer to one item goes.
@@ -240,6 +254,8 @@ pub struct ReplyStream<C: ListCall> {
     flow: Arc<Flow<C>>,
     last: Option<Instant>,
     pause: Option<Pin<Box<Sleep>>>,
+    /// Of the list that was handed over last: until the next one is asked for, it may not have left.
+    sending: Vec<Share>,
 }
 
 impl<C: ListCall> ReplyStream<C> {
@@ -277,6 +293,7 @@ impl<C: ListCall> ReplyStream<C> {
             state.ready_bytes -= next.bytes;
             bytes += next.bytes;
             replies.push(next.reply);
+            self.sending.extend(next.share);
         }
         (!replies.is_empty()).then(|| C::reply_list(replies))
     }
@@ -287,6 +304,7 @@ impl<C: ListCall> Stream for ReplyStream<C> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        this.sending.clear();
         this.flow.readable.register(context.waker());
         let (ready, busy, over) = {
             let mut state = this.flow.state.lock();
@@ -356,6 +374,9 @@ impl<C: ListCall> Reader<C> {
                     self.flow.state.lock().refusal = Some(status);
                     return;
                 }
+            }
+            if self.flow.is_refused() {
+                return;
             }
             while !self.flow.has_room() {
                 self.flow.room.notified().await;
