@@ -15,7 +15,11 @@ pub use crate::committer::watchers::TxWatch;
 pub use crate::state::{Page, Row, Snapshot, StateError, Version};
 use crate::{
     attester::attestations::Attestations,
-    committer::{chain::Chain, control::ControlView, watchers::Watchers},
+    committer::{
+        chain::{Chain, Stop},
+        control::ControlView,
+        watchers::Watchers,
+    },
 };
 
 /// The newest committed block of a chain.
@@ -75,6 +79,14 @@ impl Ledger {
         match partition {
             CONTROL => self.control.tip(),
             _ => self.chain(partition)?.tip(),
+        }
+    }
+
+    /// Why the chain grows no more here. Also of the control chain.
+    pub fn stopped(&self, partition: u32) -> Option<Stop> {
+        match partition {
+            CONTROL => self.control.stopped(),
+            _ => self.chain(partition)?.stopped(),
         }
     }
 

@@ -16,6 +16,7 @@ use protocol::{
     hash::digest,
     identity::Certificate,
     ledger::{Attestation, AttestationContent},
+    limits::HEIGHTS_IN_TIME_MAX,
     signature::Purpose,
     transaction::Checker,
 };
@@ -146,6 +147,9 @@ impl Attestations {
     fn decode(&self, attestation: &Attestation) -> Option<(AttestationContent, Digest)> {
         let content: AttestationContent = canonical::decode(&attestation.content).ok()?;
         let here = content.channel == self.checker.channel.id && content.epoch == 0;
+        // No honest organisation is so far ahead of another: kept, it would be the newest word for ever.
+        let tip = self.tip(content.partition).unwrap_or_default();
+        let here = here && content.height <= tip.saturating_add(HEIGHTS_IN_TIME_MAX);
         Some((content.clone(), digest(&content.header)?)).filter(|_| here)
     }
 

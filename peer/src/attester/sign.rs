@@ -22,7 +22,7 @@ use super::guard::{self, Guard, GuardError, Promise};
 use crate::ledger::{Ledger, Tip};
 
 /// Between two syncs of the guard.
-pub const INTERVAL: Duration = Duration::from_millis(20);
+pub const INTERVAL: Duration = Duration::from_millis(100);
 /// What could not be appended is signed and kept; the newest of it is offered again so often.
 const APPEND_AGAIN: Duration = Duration::from_millis(500);
 

@@ -120,6 +120,10 @@ impl ControlView {
         self.stopping.cancel();
     }
 
+    pub fn stopped(&self) -> Option<Stop> {
+        self.stop.read().clone()
+    }
+
     pub fn describe(&self) -> rpc::Chain {
         let inner = self.inner.read();
         let newest = inner.headers.last();
@@ -131,7 +135,7 @@ impl ControlView {
                 .map(|(header, _)| header.state_digest.to_vec())
                 .unwrap_or_default(),
             attested_blocks: 0,
-            stopped: self.stop.read().as_ref().map(ToString::to_string).unwrap_or_default(),
+            stopped: self.stopped().map(|stop| stop.to_string()).unwrap_or_default(),
         }
     }
 

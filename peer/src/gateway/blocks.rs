@@ -70,12 +70,7 @@ impl Follow {
                     record => Ok((block, record)),
                 };
             }
-            if let Some(stop) = self
-                .ledger
-                .chains
-                .get(self.partition as usize)
-                .and_then(|chain| chain.stopped())
-            {
+            if let Some(stop) = self.ledger.stopped(self.partition) {
                 return Err(Problem::new(Code::PartitionStopped, stop.to_string()));
             }
         }

@@ -4,6 +4,9 @@ use service::rpc;
 
 use super::Gateway;
 
+/// What asking is charged with: the answer names every chain and every peer.
+pub(super) const NETWORK_BYTES: usize = 4 * 1024;
+
 impl Gateway {
     pub(super) fn network(&self) -> rpc::NetworkReply {
         rpc::NetworkReply {

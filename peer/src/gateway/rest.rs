@@ -32,6 +32,7 @@ use service::rpc::{self, Finality};
 use service::{Caller, Code, Problem};
 
 use super::Gateway;
+use super::network::NETWORK_BYTES;
 use body::{CallBody, SubmitBody, Wait};
 use reply::{BlockDocument, EvaluateDocument, NetworkDocument, PlanDocument, StatusDocument, SubmitDocument};
 
@@ -135,7 +136,7 @@ pub(crate) async fn prepare(State(gateway): Shared, Extension(caller): Known, re
         let bytes = body::read(request).await?;
         let _place = gateway.admit("prepare", &caller, bytes.len())?;
         let call = body::parse::<CallBody>(&bytes)?.into_call()?;
-        gateway.prepared(Some(call)).await
+        gateway.prepared(Some(call), &caller).await
     };
     match prepared.await {
         Ok(plan) => Json(PlanDocument::from(plan)).into_response(),
@@ -239,8 +240,11 @@ pub(crate) async fn block(
     get, path = "/v1/network",
     responses((status = 200, description = "The network as this peer sees it", body = NetworkDocument))
 )]
-pub(crate) async fn network(State(gateway): Shared) -> Json<NetworkDocument> {
-    Json(NetworkDocument::from(gateway.network()))
+pub(crate) async fn network(State(gateway): Shared, Extension(caller): Known) -> Response {
+    match gateway.admit("network", &caller, NETWORK_BYTES) {
+        Ok(_place) => Json(NetworkDocument::from(gateway.network())).into_response(),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 pub(crate) fn bad_query(known: &str) -> Problem {

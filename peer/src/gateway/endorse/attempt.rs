@@ -9,6 +9,7 @@ use protocol::keys::response_digest;
 use protocol::ledger;
 use protocol::limits::{SNAPSHOT_AGE_MAX, SNAPSHOTS_KEPT};
 use protocol::policy::Policy;
+use protocol::transaction::check_result;
 use service::{Code, Problem};
 use tokio::time::Instant;
 
@@ -198,6 +199,10 @@ impl<'a> Attempt<'a> {
             && result.snapshot_height == self.height;
         if !fits {
             return Err(foreign(other));
+        }
+        // What no peer would find valid is not looked at any further: it may hold any number of keys.
+        if let Err(rejection) = check_result(&result) {
+            return Err(foreign("the endorsed result breaks a rule of its form").with_field(rejection.field));
         }
         // A response travels unsigned; its digest is in the result.
         if response_digest(&self.checked.salt, &endorsed.response)[..] != result.response_digest {
