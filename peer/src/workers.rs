@@ -11,6 +11,7 @@
 
 mod failed;
 mod link;
+mod routes;
 #[cfg(test)]
 mod tests;
 
@@ -31,6 +32,7 @@ use tokio::time::Instant;
 
 use link::{Answered, Link, ModuleSource};
 pub use link::{Conversation, Transport};
+use routes::Routes;
 
 use crate::gateway::metrics::{WORKER_RETRIES, WORKERS_UP};
 use crate::ledger::{Ledger, Tip};
@@ -70,6 +72,7 @@ pub struct Invocation {
 pub struct Workers {
     links: Vec<Link>,
     turn: AtomicUsize,
+    routes: Routes,
 }
 
 /// What the watch over the workers looks at.
@@ -128,6 +131,7 @@ impl Workers {
         Arc::new(Workers {
             links: links.collect(),
             turn: AtomicUsize::new(0),
+            routes: Routes::new(),
         })
     }
 
@@ -173,7 +177,7 @@ impl Workers {
         }
     }
 
-    /// Whom the call is about and what it will read.
+    /// Whom the call is about and what it will read: by the same module the same for the same arguments.
     pub async fn route(
         &self,
         digest: &Digest,
@@ -181,16 +185,24 @@ impl Workers {
         arguments: &[u8],
         deadline: Instant,
     ) -> Result<rpc::Routed, Problem> {
-        self.attempts(
-            "route",
-            deadline,
-            RouteCall {
-                digest,
-                function,
-                arguments,
-            },
-        )
-        .await
+        let known = routes::call(digest, function, arguments);
+        if let Some(routed) = self.routes.get(&known) {
+            return Ok(routed);
+        }
+        let call = RouteCall {
+            digest,
+            function,
+            arguments,
+        };
+        let routed = self.attempts("route", deadline, call).await?;
+        self.routes
+            .put(known, routes::function(digest, function), routed.clone());
+        Ok(routed)
+    }
+
+    /// Whether the function only reads, if it has been called here before.
+    pub fn only_reads(&self, digest: &Digest, function: &str) -> Option<bool> {
+        self.routes.only_reads(&routes::function(digest, function))
     }
 
     /// Runs the call; `view` answers what it asks and holds the record of its reads afterwards.

@@ -41,7 +41,7 @@ impl Default for Config {
             queue_bytes_max: 32 * 1024 * 1024,
             list_items_max: 512,
             list_bytes_max: 1024 * 1024,
-            pace: Duration::from_millis(1),
+            pace: Duration::from_millis(4),
             pace_from_items: 16,
             open_deadline: Duration::from_secs(5),
             drain_deadline: Duration::from_secs(10),

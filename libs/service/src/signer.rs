@@ -35,7 +35,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             queue_items_max: 16_384,
-            pace: Duration::from_millis(2),
+            pace: Duration::from_millis(8),
             retry_after: Duration::from_millis(100),
         }
     }

@@ -4,10 +4,10 @@
 //! place until its answer. Once half of the places are taken, a caller that holds more than its share
 //! (places / callers) gets no further one, so that one busy client cannot shut out the others.
 //!
-//! How many places there are follows from how long the served ones took. If even the quickest of a
-//! while took longer than the target, all of them waited for the same thing, and there are more of
-//! them under way than is of use: then there are as many places as are served in the target's time
-//! (Little's law). Otherwise places come back, up to the bound.
+//! How many places there are follows from how long the served ones took. If most of a while took longer
+//! than the target, they waited for one another, and there are more of them under way than is of use: then
+//! there are as many places as are served in the target's time (Little's law). Otherwise places come back, up
+//! to the bound. Most, not all: under load a few are always quick; not the mean: a few may hang.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use super::metrics::{IN_FLIGHT, IN_FLIGHT_BYTES};
 /// Places that stay however slow everything is: fewer would measure nothing.
 const PLACES_MIN: usize = 64;
 /// How long is looked at least before the places change, and how many must have been served meanwhile.
-/// What a change did is seen only after those who came before it: who takes longer is looked at longer.
+/// What a change did is seen only after those who came before it, so it is looked for the target at least.
 const WINDOW: Duration = Duration::from_millis(200);
 const WINDOW_SERVED_MIN: u32 = 16;
 
@@ -62,7 +62,8 @@ struct Pace {
     target: Option<Duration>,
     began: Instant,
     served: u32,
-    quickest: Duration,
+    /// Of those, how many took longer than the target.
+    late: u32,
 }
 
 impl Pace {
@@ -74,7 +75,7 @@ impl Pace {
             target,
             began: now,
             served: 0,
-            quickest: Duration::MAX,
+            late: 0,
         }
     }
 
@@ -82,12 +83,14 @@ impl Pace {
     fn served(&mut self, took: Duration, now: Instant) {
         let Some(target) = self.target else { return };
         self.served += 1;
-        self.quickest = self.quickest.min(took);
+        self.late += u32::from(took > target);
         let window = now - self.began;
-        if window < WINDOW.max(self.quickest) || self.served < WINDOW_SERVED_MIN {
+        let is_slow = self.late > self.served / 2;
+        let length = if is_slow { WINDOW.max(target) } else { WINDOW };
+        if window < length || self.served < WINDOW_SERVED_MIN {
             return;
         }
-        self.places = if self.quickest > target {
+        self.places = if is_slow {
             let in_target = f64::from(self.served) * target.as_secs_f64() / window.as_secs_f64();
             (in_target as usize).max(PLACES_MIN).min(self.places)
         } else {
@@ -118,7 +121,7 @@ impl Gate {
         Self::build(name, places, each_max, usize::MAX, retry_after, None)
     }
 
-    /// With fewer places while what is served takes longer than `target`.
+    /// With fewer places while most of what is served takes longer than `target`.
     pub fn paced(
         name: &'static str,
         places: usize,

@@ -61,8 +61,8 @@ pub struct Limits {
     /// 200 are under way: five times that keeps the pipeline full and the waiting below a second.
     pub in_flight_max: usize,
     pub in_flight_bytes_max: usize,
-    /// While even the quickest takes longer, fewer are let in: as many as are served in that time. Well
-    /// above what an idle network takes, or little is let in for ever. 0: always `in_flight_max`.
+    /// While most take longer, fewer are let in: as many as are served in that time. Well above what an
+    /// idle network takes, or little is let in for ever. 0: always `in_flight_max`.
     pub answer_target_ms: u64,
     /// Endorsements for other peers under way.
     pub endorsements_in_flight_max: usize,
@@ -95,7 +95,7 @@ impl Default for Limits {
         Limits {
             in_flight_max: 1_024,
             in_flight_bytes_max: 64 * 1024 * 1024,
-            answer_target_ms: 1_000,
+            answer_target_ms: 500,
             endorsements_in_flight_max: 4_096,
             endorsements_in_flight_bytes_max: 64 * 1024 * 1024,
             retry_after_ms: 200,

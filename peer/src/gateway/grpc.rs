@@ -12,6 +12,7 @@ use service::{Caller, OnFailure, Problem, Tasks};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::admission::Permit;
+use super::network::NETWORK_BYTES;
 use super::{Gateway, evaluate, prepare, status};
 
 /// Items of a list that share a task: they wait for the same worker, signer and log, and what they
@@ -133,9 +134,9 @@ impl gateway_server::Gateway for GatewayService {
         &self,
         request: Request<Streaming<rpc::PrepareRequests>>,
     ) -> Result<Response<Self::PrepareListsStream>, Status> {
-        let handle = |gateway: Arc<Gateway>, _: Arc<Caller>, item: rpc::PrepareRequest, place: Permit| async move {
+        let handle = |gateway: Arc<Gateway>, caller: Arc<Caller>, item: rpc::PrepareRequest, place: Permit| async move {
             let _place = place;
-            prepare::reply(gateway.prepared(item.call).await)
+            prepare::reply(gateway.prepared(item.call, &caller).await)
         };
         lists!(self, Prepare, request, "prepare", handle)
     }
@@ -195,7 +196,9 @@ impl gateway_server::Gateway for GatewayService {
         Ok(Response::new(self.until_end(blocks)))
     }
 
-    async fn network(&self, _: Request<rpc::NetworkRequest>) -> Result<Response<rpc::NetworkReply>, Status> {
+    async fn network(&self, request: Request<rpc::NetworkRequest>) -> Result<Response<rpc::NetworkReply>, Status> {
+        let caller = Caller::of(request.extensions())?;
+        let _place = self.0.admit("network", &caller, NETWORK_BYTES)?;
         Ok(Response::new(self.0.network()))
     }
 }

@@ -6,27 +6,30 @@ use service::{Caller, Problem};
 use tokio::time::Instant;
 
 use super::Gateway;
+use super::admission::Permit;
 use super::metrics::{Request, outcome};
+use crate::endorser::check::active_contract;
 use crate::query::not_started;
 
 impl Gateway {
     pub(super) async fn prepare(&self, request: rpc::PrepareRequest, caller: &Caller) -> rpc::PrepareReply {
         match self.admit("prepare", caller, request.encoded_len()) {
-            Ok(_place) => reply(self.prepared(request.call).await),
+            Ok(_place) => reply(self.prepared(request.call, caller).await),
             Err(problem) => reply(Err(problem)),
         }
     }
 
-    pub(super) async fn prepared(&self, call: Option<rpc::Call>) -> Result<rpc::Plan, Problem> {
+    pub(super) async fn prepared(&self, call: Option<rpc::Call>, caller: &Caller) -> Result<rpc::Plan, Problem> {
         let metric = Request::begin("prepare");
-        let plan = self.try_prepare(call).await;
+        let plan = self.try_prepare(call, caller).await;
         metric.end(outcome(&plan));
         plan
     }
 
-    async fn try_prepare(&self, call: Option<rpc::Call>) -> Result<rpc::Plan, Problem> {
+    async fn try_prepare(&self, call: Option<rpc::Call>, caller: &Caller) -> Result<rpc::Plan, Problem> {
         let call = call.ok_or_else(|| Problem::invalid("call", "is missing"))?;
         let deadline = Instant::now() + self.limits.endorse_timeout();
+        let _place = self.place_of_submit(&call, caller)?;
         let planned = self.plan(&call, deadline).await?;
         let channel = &self.ledger.checker.channel;
         let height = self
@@ -43,6 +46,16 @@ impl Gateway {
             height,
             height_bound: self.limits.height_bound(height, channel.config.heights_in_time_max),
         })
+    }
+
+    /// Preparing a change is a part of submitting it: what `submit` would refuse is refused here, before the gateway,
+    /// its workers and the client, which would sign for nothing, have done anything for it.
+    fn place_of_submit(&self, call: &rpc::Call, caller: &Caller) -> Result<Option<Permit>, Problem> {
+        let digest = active_contract(&self.ledger, &call.contract)?;
+        match self.endorser.workers.only_reads(&digest, &call.function) {
+            Some(false) => Ok(Some(self.submits.enter(&caller.account(), call.arguments.len())?)),
+            _ => Ok(None),
+        }
     }
 }
 

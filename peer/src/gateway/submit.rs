@@ -128,9 +128,7 @@ impl Gateway {
             tx_id: Some(tx_id),
             problem,
         };
-        if let Some(chain) = self.ledger.chains.get(checked.partition as usize)
-            && let Some(stop) = chain.stopped()
-        {
+        if let Some(stop) = self.ledger.stopped(checked.partition) {
             return Err(after(Problem::new(Code::PartitionStopped, stop.to_string())));
         }
         // Before anything is sent, so that no judgement is missed.

@@ -56,6 +56,29 @@ async fn a_module_is_sent_when_it_is_needed_and_once() {
 }
 
 #[tokio::test]
+async fn the_same_route_is_asked_for_once() {
+    let (pool, workers) = pool(1);
+    let component = sha256(b"component");
+    let opened = || workers[0].opened.load(Ordering::Relaxed);
+    let one = pool
+        .route(&component, "create", br#"["one"]"#, soon())
+        .await
+        .expect("routed");
+    let after_one = opened();
+    let again = pool
+        .route(&component, "create", br#"["one"]"#, soon())
+        .await
+        .expect("routed");
+    assert_eq!((again, opened()), (one, after_one));
+    let two = pool
+        .route(&component, "create", br#"["two"]"#, soon())
+        .await
+        .expect("routed");
+    assert_eq!(two.subject, "two");
+    assert!(opened() > after_one);
+}
+
+#[tokio::test]
 async fn a_module_that_the_ledger_has_not_is_said_to_be() {
     let (pool, _) = pool(1);
     let problem = pool
