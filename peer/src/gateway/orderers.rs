@@ -1,7 +1,7 @@
 //! Transactions to the orderers: any of them does, the least busy is asked first.
 //!
-//! An orderer that surely did nothing costs a try of the next one. One that may have ordered the
-//! transaction ends the search: whoever waits looks at the ledger before it is sent again.
+//! An orderer that surely did nothing costs a try of the next one, also if it says no for good: one may lie. One
+//! that may have ordered the transaction ends the search: whoever waits looks at the ledger before it is sent again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -126,6 +126,8 @@ impl Orderers {
 
     async fn round(&self, request: &BroadcastRequest, deadline: Instant) -> Sent {
         let mut refusal: Option<Problem> = None;
+        // One orderer may lie: what it refuses for good is so if nobody who answers orders it.
+        let mut no: Option<Problem> = None;
         for at in self.order() {
             let left = deadline
                 .saturating_duration_since(Instant::now())
@@ -152,14 +154,15 @@ impl Orderers {
                 return Sent::Unknown(problem.detail);
             }
             if !may_elsewhere(problem.code) {
-                return Sent::Refused(problem);
+                no.get_or_insert(problem);
+                continue;
             }
             // Of several, the one that says when to come back.
             if refusal.as_ref().is_none_or(|other| other.retry_after.is_none()) {
                 refusal = Some(problem);
             }
         }
-        Sent::Refused(refusal.unwrap_or_else(|| {
+        Sent::Refused(no.or(refusal).unwrap_or_else(|| {
             Problem::unavailable("no orderer is connected").with_retry_after(Duration::from_secs(1))
         }))
     }
@@ -181,4 +184,59 @@ pub fn may_elsewhere(code: Code) -> bool {
         code,
         Code::ResourceExhausted | Code::Unavailable | Code::LogUnavailable | Code::DeadlineExceeded
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::ledger::Receipt;
+
+    use super::*;
+
+    /// Gives a receipt, or says no in this word.
+    struct Says(Option<Code>);
+
+    #[async_trait]
+    impl Orderer for Says {
+        fn is_up(&self) -> bool {
+            true
+        }
+
+        fn waiting(&self) -> usize {
+            0
+        }
+
+        async fn broadcast(&self, _: BroadcastRequest, _: Duration) -> Result<BroadcastReply, CallError> {
+            let outcome = match self.0 {
+                Some(code) => broadcast_reply::Outcome::Problem(Problem::new(code, "no").into()),
+                None => broadcast_reply::Outcome::Receipt(Receipt::default()),
+            };
+            Ok(BroadcastReply {
+                id: 0,
+                outcome: Some(outcome),
+            })
+        }
+    }
+
+    async fn sent(words: [Option<Code>; 2]) -> Sent {
+        let all = words.map(|word| Box::new(Says(word)) as Box<dyn Orderer>);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        Orderers::over(all.into())
+            .send(&BroadcastRequest::default(), deadline)
+            .await
+    }
+
+    #[tokio::test]
+    async fn one_orderers_no_does_not_outweigh_anothers_receipt() {
+        let no = Some(Code::BadSignature);
+        for words in [[no, None], [None, no]] {
+            assert!(matches!(sent(words).await, Sent::Ordered(_)), "{words:?}");
+        }
+        for words in [[no, no], [no, Some(Code::Unavailable)], [Some(Code::Unavailable), no]] {
+            let sent = sent(words).await;
+            assert!(
+                matches!(&sent, Sent::Refused(problem) if problem.code == Code::BadSignature),
+                "{words:?}"
+            );
+        }
+    }
 }

@@ -157,14 +157,21 @@ impl Course<'_> {
             self.endorsements += 1;
             let endorsed = self.endorse().await?;
             let (transaction, response) = self.transaction(endorsed)?;
-            let (receipt, status) = match self.order(&transaction).await? {
-                Ordered::Receipt(receipt, place) => {
-                    if self.wait == Finality::Ordered {
-                        return Ok(self.ordered(receipt, place, response));
-                    }
-                    (Some(receipt), self.judgement(place).await?)
+            let mut broken = 0;
+            let (receipt, status) = loop {
+                let (receipt, place) = match self.order(&transaction).await? {
+                    Ordered::Receipt(receipt, place) => (receipt, place),
+                    Ordered::Seen(status) => break (None, status),
+                };
+                if self.wait == Finality::Ordered {
+                    return Ok(self.ordered(receipt, place, response));
                 }
-                Ordered::Seen(status) => (None, status),
+                match self.judgement(place).await? {
+                    Some(status) => break (Some(receipt), status),
+                    // Under its tx_id it is VALID at most once, however often it is sent.
+                    None if broken + 1 < BROADCASTS_MAX => broken += 1,
+                    None => return Err(self.unknown_outcome("receipts for places where it is not")),
+                }
             };
             JUDGED.with_label_values(&[status.code.word()]).inc();
             let bound = self.checked.proposal.height_bound;
@@ -302,22 +309,43 @@ impl Course<'_> {
         }
     }
 
-    /// The judgement of the transaction with this receipt; of copies elsewhere nothing follows.
-    async fn judgement(&mut self, place: Place) -> Result<TxStatus, Problem> {
-        if let Some(status) = self.judged(Some(place), self.deadline).await {
-            return Ok(status);
+    /// The judgement of the transaction with this receipt; of copies elsewhere nothing follows. `None`: the chain has
+    /// something else at its place, so whoever signed the receipt broke his word.
+    async fn judgement(&mut self, place: Place) -> Result<Option<TxStatus>, Problem> {
+        let (ledger, partition, deadline) = (&self.gateway.ledger, self.checked.partition, self.deadline);
+        let passed = async {
+            // Otherwise the wait for the judgement ends by itself.
+            if !ledger.reached(partition, place.0, deadline).await {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            status = self.judged(Some(place), deadline) => if status.is_some() { return Ok(status) },
+            () = passed => {}
         }
         // A flood of copies may have hidden it from whoever watches.
-        let (partition, tx_id) = (self.checked.partition, self.checked.tx_id);
-        let block = self.gateway.ledger.block(partition, place.0);
-        match block.and_then(|block| block.transactions.get(place.1 as usize).copied()) {
-            Some((found, code)) if found == tx_id => Ok(TxStatus {
+        let tx_id = self.checked.tx_id;
+        let Some(block) = ledger.block(partition, place.0) else {
+            return Err(self.unknown_outcome("ordered, and not judged here in time"));
+        };
+        match block.transactions.get(place.1 as usize) {
+            Some(&(found, code)) if found == tx_id => Ok(Some(TxStatus {
                 partition,
                 height: place.0,
                 index: place.1,
                 code,
-            }),
-            _ => Err(self.unknown_outcome("ordered, and not judged here in time")),
+            })),
+            _ => {
+                let tx_id = hex::encode(tx_id);
+                tracing::warn!(
+                    tx_id,
+                    partition,
+                    height = place.0,
+                    "a receipt for a place where it is not"
+                );
+                Ok(None)
+            }
         }
     }
 

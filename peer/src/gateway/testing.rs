@@ -117,6 +117,8 @@ pub(crate) enum Mood {
     OnlyCopies,
     /// Not ordered, and said to be: a receipt with a signature for something else.
     Pretends,
+    /// Not ordered, and said to be: a good receipt for a place that something else takes.
+    BreaksWord,
     /// Not ordered, and nobody knows.
     LosesAll,
     Refuses(Problem),
@@ -152,6 +154,13 @@ impl FakeOrderer {
         (transaction, partition_of(&key, self.net.partitions))
     }
 
+    /// A block without it, and its receipt all the same.
+    fn break_word(&self, request: &BroadcastRequest) -> ledger::Receipt {
+        let (_, partition) = self.place(request);
+        let height = self.append_block(partition, BTreeMap::new(), Vec::new());
+        self.receipt(request, height, Purpose::Receipt)
+    }
+
     fn append(&self, request: &BroadcastRequest) -> ledger::Receipt {
         let (_, partition) = self.place(request);
         let certificates: BTreeMap<_, _> = request
@@ -159,16 +168,25 @@ impl FakeOrderer {
             .iter()
             .map(|der| (sha256(der), der.clone()))
             .collect();
+        let height = self.append_block(partition, certificates, vec![request.transaction.clone()]);
+        self.receipt(request, height, Purpose::Receipt)
+    }
+
+    fn append_block(
+        &self,
+        partition: u32,
+        certificates: BTreeMap<protocol::Digest, Vec<u8>>,
+        transactions: Vec<Vec<u8>>,
+    ) -> u64 {
         let block = ledger::Block {
             channel: self.net.channel.to_vec(),
             partition,
             certificates: certificates.into_values().collect(),
-            transactions: vec![request.transaction.clone()],
+            transactions,
             ..Default::default()
         };
         let ledger = self.topic.lock().clone().expect("started");
-        let height = self.log.inject(&ledger.topics.of(partition), sign(&self.net, &block));
-        self.receipt(request, height, Purpose::Receipt)
+        self.log.inject(&ledger.topics.of(partition), sign(&self.net, &block))
     }
 
     /// Only with [`Purpose::Receipt`] it is one.
@@ -242,6 +260,7 @@ impl Orderer for Shared {
                 return Err(CallError::Unknown("lost".to_owned()));
             }
             Mood::Pretends => broadcast_reply::Outcome::Receipt(self.0.receipt(&request, 1, Purpose::Block)),
+            Mood::BreaksWord => broadcast_reply::Outcome::Receipt(self.0.break_word(&request)),
             Mood::LosesAll => return Err(CallError::Unknown("lost".to_owned())),
             Mood::Refuses(problem) => broadcast_reply::Outcome::Problem(problem.into()),
             Mood::Away => return Err(CallError::Unsent("away".to_owned())),

@@ -62,6 +62,18 @@ async fn a_receipt_that_proves_nothing_is_none() {
 }
 
 #[tokio::test]
+async fn a_receipt_whose_place_is_another_ones_is_not_waited_for() {
+    let rig = Rig::new().await;
+    rig.orderer.expect(&[Mood::BreaksWord, Mood::BreaksWord]);
+    let submission = outcome(rig.submit("create", r#"["one"]"#, Finality::Committed).await).expect("committed");
+    assert_eq!((&*submission.code, submission.height), ("VALID", 3));
+    assert_eq!(submission.endorsements, 1, "the same transaction, sent again");
+    rig.orderer.expect(&vec![Mood::BreaksWord; BROADCASTS_MAX]);
+    let problem = outcome(rig.submit("create", r#"["two"]"#, Finality::Committed).await).expect_err("never ordered");
+    assert_eq!(problem.code, Code::UnknownOutcome);
+}
+
+#[tokio::test]
 async fn without_a_quorum_attested_says_what_was_reached() {
     let rig = Rig::new().await;
     let intent = Intent::Call(Rig::call("create", r#"["one"]"#));
