@@ -3,7 +3,7 @@
 use protocol::{Digest, ledger::Receipt};
 use service::problem::{Code, Problem};
 
-use crate::{CLOSED_RETRY, metrics::ANSWERED, room::Held};
+use crate::{intake::CLOSED_RETRY, metrics::ANSWERED, room::Held};
 
 /// Where the answer goes.
 pub type Answer = Box<dyn FnOnce(Result<Receipt, Problem>) + Send>;

@@ -18,12 +18,12 @@
 //! Every request takes its bytes from the client's quota and a place in the gate before anything is
 //! done with it; without either it is refused at once.
 
-pub mod admission;
 mod blocks;
 pub mod config;
 pub mod endorse;
 mod evaluate;
 mod events;
+pub mod gate;
 mod grpc;
 mod intent;
 pub mod metrics;
@@ -56,9 +56,9 @@ use crate::endorser::serve::PeerService;
 use crate::ledger::Ledger;
 use crate::peers::{Address, Peers};
 use crate::workers::Workers;
-use admission::{Gate, Permit};
 use config::{Limits, Quotas};
 use endorse::{Candidate, Local, Teams};
+use gate::{Gate, Permit};
 use orderers::Orderers;
 
 /// What the peer's servers are made from.

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::offers::Offers;
 use super::{Endorsed, Endorser};
-use crate::gateway::admission::{Gate, Permit};
+use crate::gateway::gate::{Gate, Permit};
 use crate::ledger::Ledger;
 
 /// One instance per process; clones share it.

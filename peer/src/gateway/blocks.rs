@@ -11,7 +11,7 @@ use service::{Caller, Code, Problem, rpc};
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::admission::Permit;
+use super::gate::Permit;
 use super::metrics::STREAMS;
 use crate::ledger::{BlockInfo, Ledger};
 

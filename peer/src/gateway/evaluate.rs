@@ -10,7 +10,7 @@ use service::{Caller, Problem, time};
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::admission::Permit;
+use super::gate::Permit;
 use super::intent::{attributes, check_call};
 use super::metrics::{Request, outcome};
 use crate::endorser::check::{active_contract, partition_key};

@@ -11,7 +11,7 @@ use service::rpc::{self, gateway_server};
 use service::{Caller, OnFailure, Problem, Tasks};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::admission::Permit;
+use super::gate::Permit;
 use super::network::NETWORK_BYTES;
 use super::{Gateway, evaluate, prepare, status};
 

@@ -6,7 +6,7 @@ use service::{Caller, Problem};
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::admission::Permit;
+use super::gate::Permit;
 use super::metrics::{Request, outcome};
 use crate::endorser::check::active_contract;
 use crate::query::not_started;

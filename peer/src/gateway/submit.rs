@@ -31,8 +31,8 @@ use service::{Caller, Code, Problem};
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::admission::Permit;
 use super::endorse::{self, Endorsements};
+use super::gate::Permit;
 use super::metrics::{JUDGED, REENDORSEMENTS, Request};
 use super::orderers::{Sent, may_elsewhere};
 use crate::endorser::check::Checked;
