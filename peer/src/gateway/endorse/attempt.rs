@@ -66,7 +66,7 @@ impl<'a> Attempt<'a> {
             height: height.ok_or_else(|| not_started(checked.partition))?,
             made: BTreeMap::new(),
             failed: Vec::new(),
-            elsewhere: Vec::new(),
+            elsewhere: teams.late(),
             named: BTreeMap::new(),
             levelled: 0,
             again: None,
@@ -153,11 +153,13 @@ impl<'a> Attempt<'a> {
         for (at, answer) in wanted.into_iter().zip(answers) {
             match answer.and_then(|endorsed| self.check(endorsed)) {
                 Ok(made) => {
+                    teams.note_in_time(at);
                     self.made.insert(at, made);
                 }
                 Err(problem) if problem.code == Code::SnapshotUnavailable => without.push((at, problem.height)),
                 // It answers others: it is busy, not away.
                 Err(problem) if problem.code == Code::DeadlineExceeded && teams.candidate(at).is_alive() => {
+                    teams.note_late(at);
                     self.elsewhere.push(at);
                 }
                 Err(problem) if is_everywhere(problem.code) => refusals.push((at, problem)),

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use protocol::identity::{PrincipalRole, Role};
 use protocol::policy::{Policy, Principal};
+use tokio::time::Instant;
 
 use super::Candidate;
 
@@ -14,6 +16,10 @@ use super::Candidate;
 const PLANS_MAX: usize = 1024;
 /// Combinations of sets that are tried where keys have policies of their own.
 const COMBINATIONS_MAX: usize = 4096;
+
+/// How long one who let an endorsement time out is avoided.
+const LATE_MIN: Duration = Duration::from_secs(1);
+const LATE_MAX: Duration = Duration::from_secs(60);
 
 /// Organisations by their index, in the order of the endorsements; smallest sets first.
 type Set = Vec<usize>;
@@ -28,7 +34,15 @@ pub struct Teams {
     belongs: Vec<usize>,
     /// By policy and by how many peers of each organisation can be asked.
     plans: Mutex<HashMap<Policy, HashMap<Vec<usize>, Plan>>>,
+    /// Who let the last endorsements time out.
+    late: Mutex<HashMap<usize, Late>>,
     turn: AtomicUsize,
+}
+
+/// One who answers everything but endorsements would else cost a part of the transactions a whole wait each.
+struct Late {
+    times: u32,
+    until: Instant,
 }
 
 impl Teams {
@@ -49,12 +63,37 @@ impl Teams {
             organisations,
             belongs,
             plans: Mutex::default(),
+            late: Mutex::default(),
             turn: AtomicUsize::new(0),
         }
     }
 
     pub fn candidate(&self, at: usize) -> &dyn Candidate {
         &*self.candidates[at]
+    }
+
+    /// The candidate let an endorsement time out: for a while it is asked only where nobody else will do, and twice as
+    /// long each time.
+    pub fn note_late(&self, at: usize) {
+        let mut late = self.late.lock();
+        let times = late.get(&at).map_or(0, |late| late.times);
+        let wait = (LATE_MIN * 2_u32.saturating_pow(times)).min(LATE_MAX);
+        let entry = Late {
+            times: times.saturating_add(1),
+            until: Instant::now() + wait,
+        };
+        late.insert(at, entry);
+    }
+
+    pub fn note_in_time(&self, at: usize) {
+        self.late.lock().remove(&at);
+    }
+
+    pub fn late(&self) -> Vec<usize> {
+        let now = Instant::now();
+        let late = self.late.lock();
+        let avoided = late.iter().filter(|(_, late)| late.until > now);
+        avoided.map(|(&at, _)| at).collect()
     }
 
     /// The smallest team; of several as small, one that has most of the work done, then one with this

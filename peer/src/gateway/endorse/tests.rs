@@ -247,6 +247,24 @@ async fn who_falls_silent_is_replaced_and_what_was_made_is_kept() {
 }
 
 #[tokio::test]
+async fn who_lets_endorsements_time_out_is_avoided_for_a_while() {
+    let net = net(&FOUR);
+    for at in [1, 2] {
+        net.say(at, Says::No(Problem::new(Code::DeadlineExceeded, "")));
+    }
+    for _ in 0..6 {
+        let made = net.endorse(TWO).await;
+        assert_eq!(made, Ok(vec!["HospitalA".to_owned(), "Relief".to_owned()]));
+    }
+    let asked = |at: usize| net.fakes[at].asked.load(Ordering::Relaxed);
+    assert_eq!((asked(1), asked(2)), (1, 1), "each once, and not for every transaction");
+    // Where nobody else will do it is asked all the same.
+    net.say(1, Says::Yes);
+    assert!(net.endorse("AND('HospitalA.peer', 'HospitalB.peer')").await.is_ok());
+    assert_eq!(asked(1), 2);
+}
+
+#[tokio::test]
 async fn a_policy_that_cannot_be_met_names_the_missing_at_once() {
     let net = net(&FOUR);
     net.kill(1);
