@@ -110,10 +110,15 @@ fn stat(pid: i32) -> Option<Stat> {
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     Some(Stat {
-        ended: matches!(*fields.first()?, "Z" | "X"),
+        // The first thread may have ended before others, who still hold the process's ports.
+        ended: matches!(*fields.first()?, "Z" | "X") && threads(pid) <= 1,
         cpu_ticks: number(11)? + number(12)?,
         started: number(19)?,
     })
+}
+
+fn threads(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 fn ticks(count: u64) -> Duration {
