@@ -41,8 +41,6 @@ pub enum ServeError {
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error(transparent)]
     Identity(#[from] service::identity::Error),
-    #[error("{}: a peer's certificate has the role peer, this one has {role}", directory.display())]
-    Role { directory: PathBuf, role: Role },
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
@@ -64,7 +62,7 @@ pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeEr
     service::health::serve(tasks, health.clone(), config.health)
         .await
         .map_err(listen(config.health))?;
-    let identity = Arc::new(load_identity(&config.identity)?);
+    let identity = Arc::new(Identity::load_as(Role::Peer, &config.identity)?);
     let log = KafkaLog::open(&config.kafka, prometheus::default_registry())?;
     let secret = read(&config.secret)?;
     let inside = Inside {
@@ -117,7 +115,7 @@ pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeEr
 pub fn init_guard(config: &Config) -> Result<(), ServeError> {
     let attester = config.attester.as_ref().ok_or(ServeError::NoAttester)?;
     let channel = Channel::from_genesis(&read(&config.genesis)?)?;
-    let identity = load_identity(&attester.identity)?;
+    let identity = Identity::load_as(Role::Peer, &attester.identity)?;
     let owner = guard::Owner {
         channel: channel.id,
         attester: identity.hash(),
@@ -127,25 +125,13 @@ pub fn init_guard(config: &Config) -> Result<(), ServeError> {
 }
 
 fn attester_key(config: &AttesterConfig) -> Result<AttesterKey, ServeError> {
-    let identity = load_identity(&config.identity)?;
+    let identity = Identity::load_as(Role::Peer, &config.identity)?;
     Ok(AttesterKey {
         certificate: identity.hash(),
         msp_id: identity.msp_id().to_owned(),
         key: identity.signing_key,
         guard: config.guard.clone(),
     })
-}
-
-/// A peer's, and its attester's too.
-fn load_identity(directory: &Path) -> Result<Identity, ServeError> {
-    let identity = Identity::load(directory)?;
-    match identity.certificate.role {
-        Role::Peer => Ok(identity),
-        role => Err(ServeError::Role {
-            directory: directory.to_owned(),
-            role,
-        }),
-    }
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, ServeError> {

@@ -115,15 +115,19 @@ pub fn create(ctx: &mut Ctx, number: PersonalNumber, new: NewRecord) -> Result<C
 pub fn get(ctx: &mut Ctx, _number: PersonalNumber) -> Result<Box<RawValue>, Rejection> {
     let right = rights::of(ctx.person())?;
     let bytes = ctx.get_bytes(RECORD).ok_or_else(none)?;
-    let shown = if right >= Right::Clinical {
+    Ok(shown(bytes, right))
+}
+
+/// What the person may see of a stored record. It is JSON already: to most it is handed on as it is.
+fn shown(bytes: Vec<u8>, right: Right) -> Box<RawValue> {
+    let bytes = if right >= Right::Clinical {
         bytes
     } else {
         let record: Record = serde_json::from_slice(&bytes).expect("a record is a record");
         sdk::response(&record.demographic())
     };
-    // What is stored is JSON already: it is handed on as it is.
-    let text = String::from_utf8(shown).expect("a record is UTF-8");
-    Ok(RawValue::from_string(text).expect("a record is JSON"))
+    let text = String::from_utf8(bytes).expect("a record is UTF-8");
+    RawValue::from_string(text).expect("a record is JSON")
 }
 
 pub fn update(
@@ -227,15 +231,7 @@ fn entry(change: Change, right: Right) -> HistoryEntry {
     let practitioner_role = touched
         .and_then(Result::ok)
         .map(|touched| touched.updated.practitioner_role);
-    let record = change.value.map(|bytes| {
-        let shown = if right >= Right::Clinical {
-            bytes
-        } else {
-            let record: Record = serde_json::from_slice(&bytes).expect("a record is a record");
-            sdk::response(&record.demographic())
-        };
-        RawValue::from_string(String::from_utf8(shown).expect("a record is UTF-8")).expect("a record is JSON")
-    });
+    let record = change.value.map(|bytes| shown(bytes, right));
     HistoryEntry {
         tx_id: hex(&change.tx_id),
         partition: change.partition,

@@ -38,14 +38,8 @@ pub struct Handle {
 
 /// Starts everything; it ends with `tasks`.
 pub async fn start(config: &Config, tasks: &Tasks, health: &Health) -> anyhow::Result<Handle> {
-    let identity = Arc::new(Identity::load(&config.identity)?);
+    let identity = Arc::new(Identity::load_as(Role::Worker, &config.identity)?);
     let own = identity.msp_id().to_owned();
-    anyhow::ensure!(
-        identity.certificate.role == Role::Worker,
-        "{}: a worker's certificate has the role worker, this one has {}",
-        config.identity.display(),
-        identity.certificate.role
-    );
     let trust = Trust::load(identity, members(config)?, config.crls.clone())?;
     trust.watch(tasks, health, CRL_INTERVAL);
     let ready = health.check("engine");

@@ -99,9 +99,7 @@ impl KafkaSettings {
             read_queue_bytes_max: default_read_queue_bytes_max(),
         }
     }
-}
 
-impl KafkaSettings {
     /// The first setting that no ledger can live with, and the rule that it breaks.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let at_least = |field, value: u64, least: u64| match value < least {

@@ -32,6 +32,12 @@ pub enum Error {
     KeyPem { file: PathBuf },
     #[error("{}: the key is not the certificate's", directory.display())]
     KeyMismatch { directory: PathBuf },
+    #[error("{}: a {wanted}'s certificate has the role {wanted}, this one has {found}", directory.display())]
+    Role {
+        directory: PathBuf,
+        wanted: Role,
+        found: Role,
+    },
     #[error("the members' roots: {0}")]
     Members(#[from] IdentityError),
 }
@@ -64,6 +70,19 @@ impl Identity {
             signing_key,
             key_pkcs8,
         })
+    }
+
+    /// Reads one that has this role.
+    pub fn load_as(wanted: Role, directory: &Path) -> Result<Self, Error> {
+        let identity = Self::load(directory)?;
+        match identity.certificate.role {
+            found if found == wanted => Ok(identity),
+            found => Err(Error::Role {
+                directory: directory.to_owned(),
+                wanted,
+                found,
+            }),
+        }
     }
 
     /// How signatures cite this identity.
