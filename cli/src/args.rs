@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     bench::BenchArgs,
-    block, ca, contract, demo,
+    block, ca, cluster, contract, demo,
     network::{self, Network},
     output::Output,
     record,
@@ -38,6 +38,9 @@ pub enum Command {
     /// A whole network on this machine: start, stop, look
     #[command(subcommand)]
     Network(network::command::NetworkCommand),
+    /// A network's keys and genesis as Kubernetes Secrets
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Medical records: create, get, update, delete, history, list
     #[command(subcommand)]
     Record(record::RecordCommand),
@@ -56,6 +59,9 @@ pub enum Command {
     Bench(BenchArgs),
     /// Four organisations, a real Kafka, and processes killed under them, step by step
     Demo(demo::DemoArgs),
+    /// Do nothing until told to end: keeps a pod there for `kubectl exec`
+    #[command(hide = true)]
+    Pause,
     /// Completions for a shell, on standard output
     Completions {
         /// The shell
@@ -67,7 +73,7 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct At {
     /// Directory of the network
-    #[arg(long, value_name = "DIR", default_value = network::DEFAULT_DIRECTORY)]
+    #[arg(long, value_name = "DIR", env = "MEDLEDGER_NETWORK", default_value = network::DEFAULT_DIRECTORY)]
     pub network: PathBuf,
     /// Who asks
     #[arg(
@@ -174,6 +180,7 @@ mod tests {
             "medledger verify --compare --allow-missing",
             "medledger network up --network DIR --fresh",
             "medledger ca issue --dir DIR --role worker --name worker0",
+            "medledger cluster secrets --network DIR --only HospitalB --slug HospitalB=hospital-b",
             "medledger completions bash",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -191,6 +198,7 @@ mod tests {
             "medledger verify --genesis g --kafka foo",
             "medledger ca issue --dir DIR --role king --name king0",
             "medledger bench --count 1 --seconds 1",
+            "medledger cluster secrets --network DIR --slug HospitalB=Hospital_B",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }

@@ -62,10 +62,7 @@ pub async fn heights(network: &Network) -> Result<Heights> {
 }
 
 fn living(network: &Network) -> Vec<&Process> {
-    network
-        .peers()
-        .filter(|peer| network.running(&peer.name).is_some())
-        .collect()
+    network.peers().filter(|peer| network.may_answer(&peer.name)).collect()
 }
 
 /// Judges what ended since `from` on every peer that lives.
