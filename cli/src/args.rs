@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     bench::BenchArgs,
-    block, ca, contract, demo,
+    block, ca, chaos, contract, demo,
     network::{self, Network},
     output::Output,
     record,
@@ -56,6 +56,9 @@ pub enum Command {
     Bench(BenchArgs),
     /// Four organisations, a real Kafka, and processes killed under them, step by step
     Demo(demo::DemoArgs),
+    /// Faults under load on a Kubernetes cluster, and whether every promise was kept
+    #[command(subcommand)]
+    Chaos(chaos::ChaosCommand),
     /// Completions for a shell, on standard output
     Completions {
         /// The shell
@@ -174,6 +177,8 @@ mod tests {
             "medledger verify --compare --allow-missing",
             "medledger network up --network DIR --fresh",
             "medledger ca issue --dir DIR --role worker --name worker0",
+            "medledger chaos load --network DIR --history FILE --seconds 10",
+            "medledger chaos judge --network DIR --history FILE --from-ms 1 --to-ms 2 --output json",
             "medledger completions bash",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -191,6 +196,7 @@ mod tests {
             "medledger verify --genesis g --kafka foo",
             "medledger ca issue --dir DIR --role king --name king0",
             "medledger bench --count 1 --seconds 1",
+            "medledger chaos judge --history FILE --from-ms 1",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }

@@ -331,7 +331,12 @@ impl Network {
         self.of(Kind::Peer)
     }
 
-    /// The named process, if it lives.
+    /// Whether it can be asked: it lives here, or it is elsewhere and may live.
+    pub fn may_answer(&self, name: &str) -> bool {
+        self.description.remote || self.running(name).is_some()
+    }
+
+    /// The named process, if it lives on this machine.
     pub fn running(&self, name: &str) -> Option<Running> {
         self.reap(name);
         let process = self.description.processes.iter().find(|process| process.name == name)?;

@@ -111,6 +111,9 @@ pub struct Description {
     pub partitions: u32,
     /// `host:port,…`
     pub kafka: String,
+    /// Its processes are started and stopped elsewhere: nobody here knows whether they live, unless by asking.
+    #[serde(default)]
+    pub remote: bool,
     pub processes: Vec<Process>,
     pub identities: Vec<IdentityEntry>,
     pub contracts: Vec<ContractEntry>,

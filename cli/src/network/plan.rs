@@ -44,6 +44,7 @@ pub fn describe(spec: &Spec) -> Result<Description> {
         channel_id: String::new(),
         partitions: spec.partitions,
         kafka,
+        remote: false,
         processes,
         identities: spec
             .organisations
