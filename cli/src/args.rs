@@ -179,6 +179,9 @@ mod tests {
             "medledger ca issue --dir DIR --role worker --name worker0",
             "medledger chaos load --network DIR --history FILE --seconds 10",
             "medledger chaos judge --network DIR --history FILE --from-ms 1 --to-ms 2 --output json",
+            "medledger chaos run pod-peer drain --namespace N --release R --write docs/chaos.md --output json",
+            "medledger chaos run --short",
+            "medledger chaos heal --namespace N",
             "medledger completions bash",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -197,6 +200,7 @@ mod tests {
             "medledger ca issue --dir DIR --role king --name king0",
             "medledger bench --count 1 --seconds 1",
             "medledger chaos judge --history FILE --from-ms 1",
+            "medledger chaos run pod-peer --short",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }

@@ -8,6 +8,7 @@
 pub mod history;
 pub mod judge;
 pub mod load;
+pub mod run;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -16,6 +17,10 @@ use crate::output::Output;
 
 #[derive(Debug, Subcommand)]
 pub enum ChaosCommand {
+    /// Faults on the cluster that kubectl reaches, under a load inside it; every promise is judged after each
+    Run(run::RunArgs),
+    /// Undo whatever a run left that was killed: faults, load and agents
+    Heal(run::Release),
     /// Write and read at every gateway until told to end, and keep a history; a line of progress each second
     Load(load::LoadArgs),
     /// Hold a history against every peer's chains
@@ -24,6 +29,8 @@ pub enum ChaosCommand {
 
 pub async fn run(command: ChaosCommand, output: Output) -> Result<()> {
     match command {
+        ChaosCommand::Run(args) => run::run(&args, output).await,
+        ChaosCommand::Heal(release) => run::heal(&release).await,
         ChaosCommand::Load(args) => load::run(&args).await,
         ChaosCommand::Judge(args) => judge::run(&args, output).await,
     }
