@@ -128,8 +128,8 @@ pub async fn run(args: &LoadArgs) -> Result<()> {
     }
     tell(&shared, &tasks, args.seconds.map(Duration::from_secs)).await?;
     tasks.cancel();
-    // Every call ends by its deadline, and at most three follow each other.
-    tasks.wait(shared.within * 4).await?;
+    // Every call ends by its deadline, and at most three of one intent follow each other.
+    tasks.wait(shared.within * 5).await?;
     shared.progress.tell(shared.recorder.now_ms())
 }
 

@@ -18,7 +18,7 @@ mod volume;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use indicatif::ProgressBar;
 use service::Tasks;
 use tokio::time::Instant;
@@ -99,7 +99,7 @@ pub async fn run(args: &RunArgs, output: Output) -> Result<()> {
     };
     tasks.cancel();
     bar.set_message("healing and clearing away");
-    let healed = heal::all(&cluster, &|line| bar.println(line)).await;
+    let healed = heal::all(&cluster, &|line: &str| bar.println(line)).await;
     bar.finish_and_clear();
     report.ok = ended.is_ok() && report.rows.iter().all(|row| row.result != Came::Failed);
     if let Some(file) = &args.report {
@@ -121,7 +121,7 @@ pub async fn run(args: &RunArgs, output: Output) -> Result<()> {
 pub async fn heal(release: &Release) -> Result<()> {
     let bar = progress::spinner("healing");
     let cluster = Cluster::new(&release.namespace, &release.release);
-    let healed = heal::all(&cluster, &|line| bar.println(line)).await;
+    let healed = heal::all(&cluster, &|line: &str| bar.println(line)).await;
     bar.finish_and_clear();
     healed
 }
@@ -134,7 +134,7 @@ async fn all(
     report: &mut Report,
     bar: &ProgressBar,
 ) -> Result<()> {
-    heal::all(cluster, &|line| bar.println(line))
+    heal::all(cluster, &|line: &str| bar.println(line))
         .await
         .context("healing what an earlier run left")?;
     bar.set_message("waiting until every pod is ready");
@@ -158,13 +158,12 @@ async fn all(
     };
     let mut verdict = Verdict::default();
     for experiment in chosen {
-        let row = one(&scene, experiment, Duration::from_secs(args.steady), &mut verdict, bar).await?;
-        bar.println(format!("{}: {}", row.experiment, row.detail));
-        let lost_it = row.result == Came::Failed && row.acknowledged == 0;
-        report.rows.push(row);
-        if lost_it {
-            bail!("{} did not recover; the rest is not tried", experiment.name);
-        }
+        let row = one(&scene, experiment, Duration::from_secs(args.steady), &mut verdict, bar).await;
+        let gave_up = |error: &anyhow::Error| Row::without(experiment, Came::Failed, causes(error));
+        let shown = row.as_ref().map_or_else(gave_up, Row::clone);
+        bar.println(format!("{}: {}", shown.experiment, shown.detail));
+        report.rows.push(shown);
+        row.with_context(|| format!("after {} nothing more was tried", experiment.name))?;
     }
     report.verdict = Some(verdict);
     Ok(())

@@ -138,17 +138,13 @@ async fn ask(network: &Network, peer: &Process, unknown: &[(u64, TxId)]) -> Resu
                 height: status.height,
                 index: status.index,
             };
-            Ok(Answer {
+            anyhow::Ok(Answer {
                 peer: peer.name.clone(),
                 op: *op,
                 valid: (status.found && status.code == Code::Valid.word()).then_some(place),
             })
         });
-        answers.extend(
-            futures::future::try_join_all(asked)
-                .await
-                .map_err(|error: anyhow::Error| error)?,
-        );
+        answers.extend(futures::future::try_join_all(asked).await?);
     }
     client.session.close();
     Ok(answers)

@@ -206,7 +206,7 @@ impl Life {
             End::Refused(problem) => Some(come_again(problem)),
             _ => None,
         };
-        let outcome = outcome(signed, end);
+        let outcome = outcome(signed, wait, end);
         let at_ms = self.shared.recorder.enter(What::Ended {
             op,
             outcome: outcome.clone(),
@@ -263,8 +263,8 @@ fn seen(document: &[u8]) -> Result<Saw> {
 }
 
 /// What was promised. The same judgement of what is surely undone as the measurements make.
-fn outcome(signed: &Signed, end: End) -> Outcome {
-    let (place, ordered) = match &end {
+fn outcome(signed: &Signed, wait: Finality, end: End) -> Outcome {
+    let (place, in_the_log) = match &end {
         End::Done(done) => {
             let place = Place {
                 partition: done.partition,
@@ -275,7 +275,8 @@ fn outcome(signed: &Signed, end: End) -> Outcome {
         }
         _ => (Place::default(), false),
     };
-    if ordered {
+    // Whoever waits for the judgement is promised nothing by a place in the log: it may still lose to another.
+    if in_the_log && wait == Finality::Ordered {
         return Outcome::Ordered(place);
     }
     match tally::Outcome::of_submit(Some(signed.tx_id), end) {

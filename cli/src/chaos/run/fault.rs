@@ -61,7 +61,7 @@ impl Scene<'_> {
     }
 
     async fn kill(&self, how: How, which: Which) -> Result<String> {
-        let pods = match which {
+        let pods: Vec<Pod> = match which {
             Which::One(component) => self.cluster.of(component).await?.into_iter().take(1).collect(),
             Which::All(component) => self.cluster.of(component).await?,
             Which::OfOrganisation(component) => largest(self.cluster.of(component).await?),

@@ -75,13 +75,13 @@ impl Kubectl {
     }
 
     pub async fn get(&self, args: &[&str]) -> Result<Value> {
-        let text = self.run(&[&["get", "--output", "json"], args].concat()).await?;
+        let text = self.run(&[&["get", "--output", "json"][..], args].concat()).await?;
         serde_json::from_str(&text).with_context(|| format!("kubectl get {}: no JSON", args.join(" ")))
     }
 
     /// The same, `None` where there is none.
     pub async fn find(&self, args: &[&str]) -> Result<Option<Value>> {
-        let args = [&["get", "--output", "json", "--ignore-not-found"], args].concat();
+        let args = [&["get", "--output", "json", "--ignore-not-found"][..], args].concat();
         let text = self.run(&args).await?;
         match text.trim() {
             "" => Ok(None),

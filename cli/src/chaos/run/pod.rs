@@ -252,7 +252,7 @@ mod tests {
             .iter()
             .filter_map(Value::as_str)
             .collect();
-        let line = [&["medledger"], &args[..]].concat();
+        let line = [&["medledger"][..], &args].concat();
         <crate::args::Cli as clap::Parser>::try_parse_from(line).expect("its own command line");
     }
 }
