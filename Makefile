@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/medledger-target
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: help demo demo-short down test build programs contracts prepare lint deny bench simulate chaos chaos-short chaos-hour clean
+.PHONY: images help demo demo-short down test build programs contracts prepare lint deny bench simulate chaos chaos-short chaos-hour clean
 
 help: ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ chaos-short: programs ## the same with one pod of each kind: what CI runs
 chaos-hour: build ## loops of kill -9 over every process under load for CHAOS_SECONDS (an hour), then the full check
 	MEDLEDGER_CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} MEDLEDGER_CHAOS_SEED=$${SEED:-1} \
 		cargo test --release --workspace --test network_chaos -- --nocapture
+
+images: build ## images of all roles as OCI archives in ~/.cache/medledger-images, without Docker
+	images/build
 
 clean: ## stops and removes networks, removes reports, keeps the build cache
 	@for network in $(wildcard target/*/network.json); do \

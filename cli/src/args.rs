@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     bench::BenchArgs,
-    block, ca, chaos, contract, demo,
+    block, ca, chaos, cluster, contract, demo,
     network::{self, Network},
     output::Output,
     record,
@@ -38,6 +38,9 @@ pub enum Command {
     /// A whole network on this machine: start, stop, look
     #[command(subcommand)]
     Network(network::command::NetworkCommand),
+    /// A network's keys and genesis as Kubernetes Secrets
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// Medical records: create, get, update, delete, history, list
     #[command(subcommand)]
     Record(record::RecordCommand),
@@ -59,6 +62,9 @@ pub enum Command {
     /// Faults under load on a Kubernetes cluster, and whether every promise was kept
     #[command(subcommand)]
     Chaos(chaos::ChaosCommand),
+    /// Do nothing until told to end: keeps a pod there for `kubectl exec`
+    #[command(hide = true)]
+    Pause,
     /// Completions for a shell, on standard output
     Completions {
         /// The shell
@@ -70,7 +76,7 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct At {
     /// Directory of the network
-    #[arg(long, value_name = "DIR", default_value = network::DEFAULT_DIRECTORY)]
+    #[arg(long, value_name = "DIR", env = "MEDLEDGER_NETWORK", default_value = network::DEFAULT_DIRECTORY)]
     pub network: PathBuf,
     /// Who asks
     #[arg(
@@ -182,6 +188,7 @@ mod tests {
             "medledger chaos run pod-peer drain --namespace N --release R --write docs/chaos.md --output json",
             "medledger chaos run --short",
             "medledger chaos heal --namespace N",
+            "medledger cluster secrets --network DIR --only HospitalB --slug HospitalB=hospital-b",
             "medledger completions bash",
         ] {
             Cli::try_parse_from(line.split_whitespace()).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -201,6 +208,7 @@ mod tests {
             "medledger bench --count 1 --seconds 1",
             "medledger chaos judge --history FILE --from-ms 1",
             "medledger chaos run pod-peer --short",
+            "medledger cluster secrets --network DIR --slug HospitalB=Hospital_B",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }

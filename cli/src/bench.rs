@@ -42,7 +42,7 @@ use usage::Sample;
 #[derive(Clone, Debug, clap::Args)]
 pub struct BenchArgs {
     /// Directory of the network
-    #[arg(long, value_name = "DIR", default_value = crate::network::DEFAULT_DIRECTORY)]
+    #[arg(long, value_name = "DIR", env = "MEDLEDGER_NETWORK", default_value = crate::network::DEFAULT_DIRECTORY)]
     pub network: PathBuf,
     /// Calls per second, one measurement each
     #[arg(long, value_name = "TX/S", value_delimiter = ',', default_values_t = [100.0, 200.0, 300.0, 400.0, 500.0, 700.0])]

@@ -5,6 +5,7 @@
 //! | [`args`] | the command line itself |
 //! | [`ca`] | organisations' roots and identities |
 //! | [`network`] | whole networks of real processes: founding, starting, killing, looking |
+//! | [`cluster`] | their keys and genesis as Kubernetes Secrets |
 //! | [`session`], [`wallet`] | a client at its gateway, its signature |
 //! | [`unary`], [`client`] | its calls: one at a time for people, many at once for loads and tests |
 //! | [`record`], [`tx`], [`block`], [`contract`], [`verify`] | the commands of those names |
@@ -19,6 +20,7 @@ pub mod ca;
 pub mod calls;
 pub mod chaos;
 pub mod client;
+pub mod cluster;
 pub mod contract;
 pub mod demo;
 pub mod network;
@@ -42,6 +44,7 @@ pub async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Ca(command) => ca::run(&command, output),
         Command::Network(command) => network::command::run(command, output).await,
+        Command::Cluster(command) => cluster::run(command, output).await,
         Command::Record(command) => record::run(command, output).await,
         Command::Tx(command) => tx::run(command, output).await,
         Command::Block(command) => block::run(command, output).await,
@@ -50,6 +53,12 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Bench(args) => bench::run(&args, output).await,
         Command::Chaos(command) => chaos::run(command, output).await,
         Command::Demo(args) => demo::run(&args, output).await,
+        Command::Pause => {
+            let tasks = service::Tasks::new();
+            tasks.end_on_signals()?;
+            tasks.token().cancelled().await;
+            Ok(())
+        }
         Command::Completions { shell } => {
             // Into memory first: the generator panics when its reader has seen enough.
             let mut script = Vec::new();

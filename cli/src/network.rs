@@ -9,9 +9,10 @@
 //! ```
 
 pub mod brokers;
+pub mod check;
 pub mod command;
 pub mod configs;
-mod found;
+pub mod found;
 pub mod genesis;
 pub mod layout;
 pub mod plan;
@@ -69,6 +70,10 @@ impl Network {
     /// Founds a network in an empty directory and starts it; it is ready when this returns.
     /// On failure everything that was started is stopped.
     pub async fn up(spec: &Spec, directory: &Path, say: Say<'_>) -> Result<Network> {
+        ensure!(
+            spec.addresses.is_empty(),
+            "addresses: these processes are started elsewhere; `medledger network found` makes their keys and genesis"
+        );
         let layout = Layout::new(directory)?;
         found::check_empty(&layout)?;
         if let Some(kafka) = &spec.kafka.external {

@@ -1,7 +1,7 @@
 //! `medledger verify`: reads a channel's log from its genesis, with nothing but the genesis, and says
 //! what every peer should have; `--compare` asks the peers.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use indicatif::ProgressBar;
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct VerifyArgs {
     /// Directory of a network on this machine
-    #[arg(long, value_name = "DIR", default_value = network::DEFAULT_DIRECTORY, conflicts_with_all = ["genesis", "kafka"])]
+    #[arg(long, value_name = "DIR", env = "MEDLEDGER_NETWORK", default_value = network::DEFAULT_DIRECTORY, conflicts_with_all = ["genesis", "kafka"])]
     pub network: PathBuf,
     /// The channel's genesis, where there is no such directory
     #[arg(long, value_name = "FILE", requires = "kafka")]
@@ -123,12 +123,14 @@ pub async fn run(args: &VerifyArgs, output: Output) -> Result<()> {
     let verified = match (&args.genesis, &args.kafka) {
         (Some(genesis), Some(kafka)) => {
             let genesis = std::fs::read(genesis).with_context(|| genesis.display().to_string())?;
-            log(&genesis, kafka, &args.property).await?
+            log(&genesis, kafka, &properties(&args.property)?).await?
         }
         _ => {
             let network = Network::load(&args.network)?;
             let genesis = std::fs::read(network.layout.genesis())?;
-            let mut verified = log(&genesis, &network.description.kafka, &args.property).await?;
+            let mut known = network.description.spec.kafka.properties.clone();
+            known.extend(properties(&args.property)?);
+            let mut verified = log(&genesis, &network.description.kafka, &known).await?;
             if args.compare {
                 verified.compared = Some(verified.compare(&network).await);
             }
@@ -143,18 +145,26 @@ pub async fn run(args: &VerifyArgs, output: Output) -> Result<()> {
 /// The log of a network on this machine.
 pub async fn network(network: &Network) -> Result<Verified> {
     let genesis = std::fs::read(network.layout.genesis())?;
-    log(&genesis, &network.description.kafka, &[]).await
+    let description = &network.description;
+    log(&genesis, &description.kafka, &description.spec.kafka.properties).await
 }
 
-async fn log(genesis: &[u8], kafka: &str, properties: &[String]) -> Result<Verified> {
+type Properties = BTreeMap<String, String>;
+
+fn properties(given: &[String]) -> Result<Properties> {
+    let each = given.iter().map(|property| {
+        // Not repeated: it may hold a password.
+        let (name, value) = property.split_once('=').context("--property: must be NAME=VALUE")?;
+        Ok((name.to_owned(), value.to_owned()))
+    });
+    each.collect()
+}
+
+async fn log(genesis: &[u8], kafka: &str, properties: &Properties) -> Result<Verified> {
     let channel = protocol::genesis::Channel::from_genesis(genesis)?;
     brokers::reach(kafka).await?;
     let mut settings = KafkaSettings::new(kafka.split(','));
-    for property in properties {
-        // Not repeated: it may hold a password.
-        let (name, value) = property.split_once('=').context("--property: must be NAME=VALUE")?;
-        settings.properties.insert(name.to_owned(), value.to_owned());
-    }
+    settings.properties = properties.clone();
     let log = KafkaLog::open(&settings, &prometheus::Registry::new())?;
     // Derived state, thrown away at the end.
     let state = tempfile::tempdir().context("a directory for the state")?;
@@ -212,7 +222,7 @@ impl Verified {
 
     /// Where the peer has another ledger; an error says why that cannot be known.
     async fn difference(&self, network: &Network, peer: &Process) -> Result<Option<String>> {
-        ensure!(network.running(&peer.name).is_some(), "it does not run");
+        ensure!(network.may_answer(&peer.name), "it does not run");
         let data = self.chains.iter().filter(|chain| chain.number != protocol::CONTROL);
         let heights = data.map(|chain| chain.blocks).collect();
         check::reached(network, peer, &heights).await?;

@@ -1,6 +1,6 @@
 //! The process around an orderer: Kafka, identity, mTLS, health.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use ledger_log::kafka::KafkaLog;
@@ -16,7 +16,10 @@ const CRL_PERIOD: Duration = Duration::from_secs(1);
 pub async fn run(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     let genesis = std::fs::read(&config.genesis).with_context(|| config.genesis.display().to_string())?;
     let read = |path: &std::path::PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
-    let modules = config.modules.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let modules = files(&config.modules)?
+        .iter()
+        .map(read)
+        .collect::<Result<Vec<_>, _>>()?;
     let channel = Channel::from_genesis(&genesis).with_context(|| config.genesis.display().to_string())?;
     let identity = Arc::new(Identity::load(&config.identity)?);
     let health = health::Health::new();
@@ -46,4 +49,40 @@ pub async fn run(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     serve::serve(tasks, listener, trust, routes, access, serve::Config::default())?;
     tracing::info!(listen = %config.listen, health = %config.health, "orderer started");
     Ok(())
+}
+
+/// A directory stands for the components in it: a volume's files are named by who filled it.
+fn files(modules: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for module in modules {
+        if !module.is_dir() {
+            found.push(module.clone());
+            continue;
+        }
+        let within = || module.display().to_string();
+        for entry in std::fs::read_dir(module).with_context(within)? {
+            let path = entry.with_context(within)?.path();
+            if path.extension().is_some_and(|extension| extension == "wasm") {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::files;
+
+    #[test]
+    fn a_directory_stands_for_its_components() {
+        let directory = tempfile::tempdir().expect("directory");
+        let at = directory.path().join("a.wasm");
+        std::fs::write(&at, b"")
+            .and_then(|()| std::fs::write(directory.path().join("genesis.bin"), b""))
+            .expect("files");
+        let elsewhere = std::path::PathBuf::from("/elsewhere/b.wasm");
+        let found = files(&[directory.path().to_owned(), elsewhere.clone()]).expect("readable");
+        assert_eq!(found, [at, elsewhere]);
+    }
 }

@@ -1,6 +1,10 @@
 //! `medledger network`: a whole network's processes, for people.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
@@ -8,7 +12,10 @@ use nix::sys::signal::Signal;
 
 use super::{
     DEFAULT_DIRECTORY, Network, Say, Spec, brokers,
-    layout::Kind,
+    check::check,
+    found,
+    layout::{Kind, Layout},
+    silent,
     spec::{ContractSpec, EXPLAINED},
     status::{ProcessStatus, Status},
 };
@@ -21,6 +28,14 @@ pub enum NetworkCommand {
     /// Its processes go on when this command ends. Options that say what the network should be must fit
     /// the one that is there: nothing is ever changed or deleted, unless by --fresh.
     Up(Box<UpArgs>),
+    /// Found a network whose processes are started elsewhere, as in Kubernetes: keys, certificates, genesis
+    Found {
+        #[command(flatten)]
+        at: Directory,
+        /// What the network should be, with [addresses] of all processes (TOML; `network spec` prints the default)
+        #[arg(long, value_name = "FILE")]
+        spec: PathBuf,
+    },
     /// Stop all processes; everything they stored stays
     Down {
         #[command(flatten)]
@@ -33,6 +48,14 @@ pub enum NetworkCommand {
     Status {
         #[command(flatten)]
         at: Directory,
+    },
+    /// Write a record, wait for its attestation, read it at every peer, delete it
+    Check {
+        #[command(flatten)]
+        at: Directory,
+        /// How long a network that is just starting is waited for
+        #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+        patience: u64,
     },
     /// Start a process that does not run, or all of them, on the data they have
     Start {
@@ -58,7 +81,7 @@ pub enum NetworkCommand {
 #[derive(Debug, Args)]
 pub struct Directory {
     /// Directory of the network
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_DIRECTORY)]
+    #[arg(long, value_name = "DIR", env = "MEDLEDGER_NETWORK", default_value = DEFAULT_DIRECTORY)]
     network: PathBuf,
 }
 
@@ -151,10 +174,18 @@ impl UpArgs {
 pub async fn run(command: NetworkCommand, output: Output) -> Result<()> {
     match command {
         NetworkCommand::Up(args) => up(&args, output).await,
+        NetworkCommand::Found { at, spec } => found(&at, &spec, output),
         NetworkCommand::Down { at, purge } => down(&at, purge, output).await,
         NetworkCommand::Status { at } => {
             let status = Network::load(&at.network)?.status().await;
             output.show(&status, || text(&status))
+        }
+        NetworkCommand::Check { at, patience } => {
+            let done = check(&Network::load(&at.network)?, Duration::from_secs(patience)).await?;
+            output.show(&done, || {
+                let (by, at, ms) = (&done.written_by, done.read_at.join(", "), done.attested_ms);
+                format!("a record written by {by} was attested after {ms} ms, read at {at}, and deleted\n")
+            })
         }
         NetworkCommand::Start { at, name } => {
             let bar = progress::spinner(&format!("starting {name}"));
@@ -199,6 +230,25 @@ async fn up(args: &UpArgs, output: Output) -> Result<()> {
             text(&status),
             network.layout.description().display(),
             flag = network.layout.flag()
+        )
+    })
+}
+
+fn found(at: &Directory, spec: &Path, output: Output) -> Result<()> {
+    let text = fs::read_to_string(spec).with_context(|| format!("--spec {}", spec.display()))?;
+    let spec = Spec::from_toml(&text).with_context(|| format!("--spec {}", spec.display()))?;
+    ensure!(
+        !spec.addresses.is_empty(),
+        "addresses: are missing; `medledger network up` founds and starts a network on this machine"
+    );
+    let layout = Layout::new(&at.network)?;
+    found::check_empty(&layout)?;
+    let (description, _) = found::found(&spec, &layout, &silent)?;
+    output.show(&description, || {
+        format!(
+            "channel {} was founded in {}: keep it, it holds every authority's key\n",
+            description.channel_id,
+            layout.root().display()
         )
     })
 }
@@ -296,10 +346,10 @@ fn text(status: &Status) -> String {
 }
 
 fn state(process: &ProcessStatus) -> &'static str {
-    match (process.pid, process.ready) {
-        (None, _) => "down",
-        (Some(_), true) => "ready",
-        (Some(_), false) => "not ready",
+    match (process.ready, process.pid) {
+        (true, _) => "ready",
+        (false, Some(_)) => "not ready",
+        (false, None) => "down",
     }
 }
 

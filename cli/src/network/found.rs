@@ -1,10 +1,10 @@
 //! Founding: authorities and identities, secret, components, genesis, settings, guards.
 
-use std::{collections::BTreeMap, fs, io};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use peer::attester::guard::{Guard, Owner};
-use protocol::{Digest, genesis::Channel, keys::ChannelSecret};
+use protocol::{Digest, genesis::Channel, identity::Role, keys::ChannelSecret};
 use rand::RngCore as _;
 use service::Identity;
 
@@ -13,7 +13,7 @@ use super::{
     genesis::{self, Founder},
     layout::{ContractEntry, Description, IdentityEntry, Kind, Layout, write_whole},
     plan::{self, ADMIN, ATTESTER},
-    spec::{OrganisationSpec, Spec},
+    spec::Spec,
 };
 use crate::{
     ca::{Authority, KeyAlgorithm, ROOT_DAYS, Request, Which},
@@ -26,8 +26,20 @@ pub fn found(spec: &Spec, layout: &Layout, say: Say<'_>) -> Result<(Description,
     fs::create_dir_all(layout.crls()).with_context(|| layout.crls().display().to_string())?;
     say("issuing certificates");
     for organisation in &spec.organisations {
-        issue(organisation, &description.identities, layout)?;
+        let authority = Authority::create(
+            &layout.authority(&organisation.msp_id),
+            &organisation.msp_id,
+            KeyAlgorithm::P256,
+            ROOT_DAYS,
+        )?;
+        let root = fs::read(authority.directory().join("root.pem")).context("the root that was just made")?;
+        write_whole(&layout.root_certificate(&organisation.msp_id), &root, false)?;
+        issue_missing(&authority, &description, layout)?;
+        for client in organisation.clients.iter().filter(|client| client.revoked) {
+            authority.revoke(&Which::Name(client.name.clone()))?;
+        }
     }
+    kafka(spec, layout)?;
     say("packaging contracts");
     let modules = components(spec, layout)?;
     say("signing the genesis");
@@ -43,7 +55,9 @@ pub fn found(spec: &Spec, layout: &Layout, say: Say<'_>) -> Result<(Description,
     write_whole(&layout.genesis(), &bytes, false)?;
     description.channel_id = hex::encode(channel.id);
     description.contracts = contracts(&channel);
-    settings(&description, layout)?;
+    if !description.remote {
+        settings(&description, layout)?;
+    }
     guards(&description, &channel, layout)?;
     layout.write(&description)?;
     Ok((description, channel))
@@ -69,22 +83,59 @@ pub fn check_empty(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// An authority of its own for the organisation, and all its identities.
-fn issue(organisation: &OrganisationSpec, identities: &[IdentityEntry], layout: &Layout) -> Result<()> {
-    let msp_id = &organisation.msp_id;
-    let authority = Authority::create(&layout.authority(msp_id), msp_id, KeyAlgorithm::P256, ROOT_DAYS)?;
-    let root = fs::read(authority.directory().join("root.pem")).context("the root that was just made")?;
-    write_whole(&layout.root_certificate(msp_id), &root, false)?;
-    for identity in identities.iter().filter(|identity| identity.organisation == *msp_id) {
+/// Every identity of the authority's organisation that is described and not there yet. Says which.
+pub fn issue_missing(authority: &Authority, description: &Description, layout: &Layout) -> Result<Vec<String>> {
+    let mut issued = Vec::new();
+    let ours = description.identities.iter();
+    for identity in ours.filter(|identity| identity.organisation == authority.msp_id()) {
+        let directory = layout.join(&identity.directory);
+        if directory.join("cert.pem").exists() {
+            continue;
+        }
         let role = identity.role.parse().with_context(|| identity.name.clone())?;
-        let mut request = Request::new(role, &identity.name).on_localhost();
+        let mut request = Request::new(role, &identity.name);
+        match description.remote {
+            false => request = request.on_localhost(),
+            true => request.dns = names(description, &identity.directory),
+        }
         request.attributes = identity.attributes.clone();
-        authority.issue(&request)?.write(&layout.join(&identity.directory))?;
+        authority.issue(&request)?.write(&directory)?;
+        issued.push(format!("{}/{}", identity.organisation, identity.name));
     }
-    for client in organisation.clients.iter().filter(|client| client.revoked) {
-        authority.revoke(&Which::Name(client.name.clone()))?;
+    Ok(issued)
+}
+
+/// Under which names the process with this identity serves.
+fn names(description: &Description, identity: &Path) -> Vec<String> {
+    let process = description
+        .processes
+        .iter()
+        .find(|process| process.identity == identity);
+    let names = process.map(|process| [&[process.host().to_owned()][..], &process.names].concat());
+    names.unwrap_or_default()
+}
+
+/// Brokers elsewhere that want certificates get them from an authority that no process of ours takes for a member,
+/// and that members' clients take for the brokers'.
+fn kafka(spec: &Spec, layout: &Layout) -> Result<()> {
+    if spec.kafka.certify.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let directory = layout.kafka();
+    let authority = Authority::create(&directory.join("authority"), "kafka", KeyAlgorithm::P256, ROOT_DAYS)?;
+    // Every profile has a role; brokers look at none of their own authority's.
+    let mut request = Request::new(Role::Client, "broker");
+    request.dns = spec.kafka.certify.clone();
+    let issued = authority.issue(&request)?;
+    let broker = format!("{}{}", issued.key_pem, issued.certificate_pem);
+    write_whole(&directory.join("broker.pem"), broker.as_bytes(), true)?;
+    write_whole(&directory.join("ca.pem"), issued.root_pem.as_bytes(), false)?;
+    let mut members = String::new();
+    for name in spec.organisation_names() {
+        members +=
+            &fs::read_to_string(layout.root_certificate(&name)).with_context(|| format!("the root of {name}"))?;
+    }
+    write_whole(&directory.join("members.pem"), members.as_bytes(), false)
 }
 
 /// Packages every contract once; the digest of each by the contract's name.
@@ -159,7 +210,9 @@ fn guards(description: &Description, channel: &Channel, layout: &Layout) -> Resu
             attester: attester.hash,
             partitions: channel.partitions(),
         };
-        Guard::init(&layout.join(process.directory()).join("guard"), owner)?;
+        let guard = layout.guard(process);
+        fs::create_dir_all(guard.parent().context("a guard has a directory")?)?;
+        Guard::init(&guard, owner)?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 //!     organisations/<MSP>/ca                  the authority
 //!     organisations/<MSP>/identities/<name>/  cert.pem, key.pem, root.pem
 //!     crls/                   revocation lists that every process watches
+//!     kafka/                  brokers of our own; of brokers elsewhere their certificates, where we issue them
 //!     processes/<name>/       <kind>.toml, log, pid, data/
 //! ```
 
@@ -69,11 +70,19 @@ pub struct Process {
     /// Whether it signs for its organisation.
     #[serde(default)]
     pub attester: bool,
+    /// More names that it serves under.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
 }
 
 impl Process {
     pub fn directory(&self) -> PathBuf {
         directory_of(&self.name)
+    }
+
+    /// The host that others dial.
+    pub fn host(&self) -> &str {
+        self.listen.rsplit_once(':').map_or(&self.listen, |(host, _)| host)
     }
 
     pub fn config(&self) -> PathBuf {
@@ -156,6 +165,16 @@ impl Layout {
 
     pub fn secret(&self) -> PathBuf {
         self.join("channel.secret")
+    }
+
+    /// What the founding makes for brokers elsewhere: `broker.pem` (certificate and key), `ca.pem` (whom their
+    /// clients trust), `members.pem` (whose clients they trust), `authority/`.
+    pub fn kafka(&self) -> PathBuf {
+        self.join("kafka")
+    }
+
+    pub fn guard(&self, process: &Process) -> PathBuf {
+        self.join(process.directory()).join("guard")
     }
 
     pub fn crls(&self) -> PathBuf {

@@ -51,6 +51,8 @@ pub struct Spec {
     pub demo: bool,
     /// First of a run of ports; absent: a free run is looked for.
     pub base_port: Option<u16>,
+    /// Where every process is, by its name, if it is not on this machine.
+    pub addresses: BTreeMap<String, Address>,
     /// `RUST_LOG` of all processes.
     pub log: String,
     /// Laid over the settings of every process of a kind.
@@ -103,6 +105,23 @@ pub struct KafkaSpec {
     pub external: Option<String>,
     /// 1 or 3.
     pub brokers: u32,
+    /// Names that the external brokers serve under: they get certificates at the founding; empty: they have some.
+    pub certify: Vec<String>,
+    /// librdkafka properties by which the command line reads the log.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Where a process is that is started elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    /// `host:port`; the host is in the process's certificate.
+    pub listen: String,
+    /// `host:port` of health and metrics.
+    pub health: String,
+    /// More names that the process serves under.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 fn one() -> u32 {
@@ -114,6 +133,8 @@ impl Default for KafkaSpec {
         KafkaSpec {
             external: None,
             brokers: 1,
+            certify: Vec::new(),
+            properties: BTreeMap::new(),
         }
     }
 }
@@ -142,6 +163,7 @@ impl Default for Spec {
             snapshot_age_max: SNAPSHOT_AGE_MAX,
             demo: false,
             base_port: None,
+            addresses: BTreeMap::new(),
             log: "info".into(),
             orderer: toml::Table::new(),
             peer: toml::Table::new(),
@@ -291,6 +313,10 @@ impl Spec {
         if let Some(external) = &self.kafka.external {
             brokers::addresses(external).context("kafka.external")?;
         }
+        ensure!(
+            self.addresses.is_empty() || self.kafka.external.is_some(),
+            "kafka.external: must be given where [addresses] are: nothing is started on this machine"
+        );
         Ok(())
     }
 

@@ -106,7 +106,7 @@ impl Network {
             peers_away: Vec::new(),
             error: None,
         };
-        if running.is_none() {
+        if !self.may_answer(&process.name) {
             return status;
         }
         status.ready = match process.kind {

@@ -295,7 +295,7 @@ impl World {
             .iter()
             .filter(|process| process.kind == Kind::Orderer);
         let signer = orderers
-            .filter_map(|process| self.network.identity(&process.organisation, &process.name).ok())
+            .filter_map(|process| Identity::load(&self.network.layout.join(&process.identity)).ok())
             .find(|identity| identity.hash()[..] == signature.certificate[..])
             .expect("a receipt's signer is an orderer of this network");
         protocol::signature::Verifier::new(1)

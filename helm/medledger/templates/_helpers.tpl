@@ -1,0 +1,295 @@
+{{- define "medledger.fullname" -}}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 30 | trimSuffix "-" }}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name }}{{ .Release.Name | trunc 30 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" .Release.Name $name | trunc 30 | trimSuffix "-" }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "medledger.secrets" -}}
+{{- default (include "medledger.fullname" .) .Values.certificates.secretPrefix }}
+{{- end }}
+
+{{/* Labels that select; (list root component organisation), the organisation may be empty. */}}
+{{- define "medledger.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: medledger
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- with index . 2 }}
+medledger.io/organisation: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "medledger.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "medledger.selector" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
+{{- end }}
+
+{{/* (list root role) */}}
+{{- define "medledger.image" -}}
+{{- $root := index . 0 -}}
+{{- $image := $root.Values.image -}}
+{{- $digest := index $image.digests (index . 1) -}}
+{{ $image.registry }}/{{ index . 1 }}{{ if $digest }}@{{ $digest }}{{ else }}:{{ default $root.Chart.AppVersion $image.tag }}{{ end }}
+{{- end }}
+
+{{- define "medledger.kafka.image" -}}
+{{- $image := .Values.kafka.bundled.image -}}
+{{ $image.repository }}{{ if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default .Chart.AppVersion $image.tag }}{{ end }}
+{{- end }}
+
+{{/* (list root slug kind): the name of an organisation's workload and of its service */}}
+{{- define "medledger.workload" -}}
+{{- $root := index . 0 -}}
+{{- $organisation := index $root.Values.organisations (index . 1) -}}
+{{- $elsewhere := default dict $organisation.elsewhere -}}
+{{ default (include "medledger.fullname" $root) $elsewhere.fullname }}-{{ index . 1 }}-{{ index . 2 }}
+{{- end }}
+
+{{/* (list root slug kind): the service's whole DNS name */}}
+{{- define "medledger.domain" -}}
+{{- $root := index . 0 -}}
+{{- $organisation := index $root.Values.organisations (index . 1) -}}
+{{- $elsewhere := default dict $organisation.elsewhere -}}
+{{ include "medledger.workload" . }}.{{ default $root.Release.Namespace $elsewhere.namespace }}.svc.{{ $root.Values.clusterDomain }}
+{{- end }}
+
+{{/* (list root slug kind ordinal): host of one pod */}}
+{{- define "medledger.host" -}}
+{{- include "medledger.workload" . }}-{{ index . 3 }}.{{ include "medledger.domain" . }}
+{{- end }}
+
+{{- define "medledger.kafka.domain" -}}
+{{ include "medledger.fullname" . }}-kafka.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
+{{- end }}
+
+{{/* JSON list of host:port */}}
+{{- define "medledger.kafka.brokers" -}}
+{{- if eq .Values.kafka.mode "bundled" -}}
+{{- $brokers := list -}}
+{{- range $i := until (int .Values.kafka.bundled.replicas) -}}
+{{- $brokers = append $brokers (printf "%s-kafka-%d.%s:9092" (include "medledger.fullname" $) $i (include "medledger.kafka.domain" $)) -}}
+{{- end -}}
+{{ toJson $brokers }}
+{{- else -}}
+{{ toJson .Values.kafka.brokers }}
+{{- end -}}
+{{- end }}
+
+{{/* JSON object of librdkafka properties: (list root role certificate key), the files of the process's own identity */}}
+{{- define "medledger.kafka.properties" -}}
+{{- $root := index . 0 -}}
+{{- $kafka := $root.Values.kafka -}}
+{{- $user := index $kafka.users (index . 1) -}}
+{{- $properties := dict -}}
+{{- if or (eq $kafka.mode "bundled") $kafka.ca.secret -}}
+{{- $_ := set $properties "security.protocol" "ssl" -}}
+{{- $_ := set $properties "ssl.ca.location" "/kafka/ca.pem" -}}
+{{- $own := or (eq $kafka.mode "bundled") (not $user.secret) -}}
+{{- $_ := set $properties "ssl.certificate.location" (ternary (index . 2) "/kafka/cert.pem" $own) -}}
+{{- $_ := set $properties "ssl.key.location" (ternary (index . 3) "/kafka/key.pem" $own) -}}
+{{- end -}}
+{{ toJson (merge (deepCopy $kafka.properties) $properties) }}
+{{- end }}
+
+{{/* Sources of the volume /kafka, for a role: (list root role) */}}
+{{- define "medledger.kafka.sources" -}}
+{{- $root := index . 0 -}}
+{{- $kafka := $root.Values.kafka -}}
+{{- $user := index $kafka.users (index . 1) -}}
+{{- if eq $kafka.mode "bundled" }}
+- secret:
+    name: {{ include "medledger.secrets" $root }}-kafka-trust
+    items: [{key: ca.pem, path: ca.pem}]
+{{- else }}
+{{- with $kafka.ca.secret }}
+- secret:
+    name: {{ . }}
+    items: [{key: {{ $kafka.ca.key | quote }}, path: ca.pem}]
+{{- end }}
+{{- with $user.secret }}
+- secret:
+    name: {{ . }}
+    items: [{key: {{ $user.certificate | quote }}, path: cert.pem}, {key: {{ $user.key | quote }}, path: key.pem}]
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A value in TOML, on one line. Numbers of YAML are floats by now; ours are whole. */}}
+{{- define "medledger.toml" -}}
+{{- if kindIs "map" . -}}
+{ {{- $first := true -}}
+{{- range $key, $value := . -}}
+{{- if not (kindIs "invalid" $value) -}}
+{{- if not $first }},{{ end }} {{ $key | quote }} = {{ include "medledger.toml" $value }}
+{{- $first = false -}}
+{{- end -}}
+{{- end }} }
+{{- else if kindIs "slice" . -}}
+[{{ range $i, $value := . }}{{ if $i }}, {{ end }}{{ include "medledger.toml" $value }}{{ end }}]
+{{- else if kindIs "string" . -}}{{ toJson . }}
+{{- else if kindIs "bool" . -}}{{ . }}
+{{- else -}}{{ int64 . }}
+{{- end -}}
+{{- end }}
+
+{{/* A settings file: one line for each name. */}}
+{{- define "medledger.settings" -}}
+{{- range $key, $value := . }}
+{{ $key }} = {{ include "medledger.toml" $value }}
+{{- end }}
+{{- end }}
+
+{{/* Slugs of the organisation of every orderer of the network, JSON: round by round, so that one more of one
+organisation renames none of another's. */}}
+{{- define "medledger.orderers" -}}
+{{- $most := 0 -}}
+{{- range .Values.organisations }}{{ $most = max $most (int (.orderers).replicas) }}{{ end -}}
+{{- $orderers := list -}}
+{{- range $round := until (int $most) -}}
+{{- range $slug, $organisation := $.Values.organisations -}}
+{{- if lt $round (int ($organisation.orderers).replicas) }}{{ $orderers = append $orderers $slug }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $orderers }}
+{{- end }}
+
+{{/* Addresses of all orderers, JSON. */}}
+{{- define "medledger.ordererAddresses" -}}
+{{- $addresses := list -}}
+{{- range $slug, $organisation := .Values.organisations -}}
+{{- range $i := until (int ($organisation.orderers).replicas) -}}
+{{- $addresses = append $addresses (printf "%s:7050" (include "medledger.host" (list $ $slug "orderer" $i))) -}}
+{{- end -}}
+{{- end -}}
+{{ toJson $addresses }}
+{{- end }}
+
+{{/* Files of an identity in a Secret whose keys are <name>.cert.pem: (list name directory) */}}
+{{- define "medledger.identity.items" -}}
+{{- $name := index . 0 -}}
+{{- $directory := index . 1 -}}
+- {key: {{ $name }}.cert.pem, path: {{ $directory }}/cert.pem}
+- {key: {{ $name }}.key.pem, path: {{ $directory }}/key.pem}
+{{- end }}
+
+{{/* Sources of the volume with the identities of an organisation's processes of one kind:
+(list root slug kind count) */}}
+{{- define "medledger.identity.sources" -}}
+{{- $root := index . 0 -}}
+{{- $slug := index . 1 -}}
+{{- $kind := index . 2 -}}
+{{- if eq $root.Values.certificates.mode "cert-manager" }}
+{{- range $i := until (int (index . 3)) }}
+- secret:
+    name: {{ include "medledger.workload" (list $root $slug $kind) }}-{{ $i }}-tls
+    items:
+      - {key: tls.crt, path: {{ $kind }}{{ $i }}/cert.pem}
+      - {key: tls.key, path: {{ $kind }}{{ $i }}/key.pem}
+{{- end }}
+{{- else }}
+- secret:
+    name: {{ include "medledger.secrets" $root }}-{{ $slug }}-{{ $kind }}
+    items:
+      {{- range $i := until (int (index . 3)) }}
+      {{- include "medledger.identity.items" (list (printf "%s%d" $kind $i) (printf "%s%d" $kind $i)) | nindent 6 }}
+      {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "medledger.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ . }}
+runAsGroup: {{ . }}
+fsGroup: {{ . }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "medledger.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* What all pods have: (list root component organisation user) */}}
+{{- define "medledger.pod" -}}
+{{- $root := index . 0 -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  {{- include "medledger.podSecurity" (index . 3) | nindent 2 }}
+{{- with $root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
+# Our names are whole; the first look-up is the right one.
+dnsConfig: {options: [{name: ndots, value: "2"}]}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: {{ $root.Values.topologySpread.topologyKey }}
+    whenUnsatisfiable: {{ if has (index . 1) (list "kafka" "orderer") }}{{ $root.Values.topologySpread.whenUnsatisfiable }}{{ else }}ScheduleAnyway{{ end }}
+    # A node that is drained or dead is nobody's place.
+    nodeTaintsPolicy: Honor
+    labelSelector:
+      matchLabels:
+        {{- /* Orderers of all organisations together: any two do the same work. */}}
+        {{- include "medledger.selector" (list $root (index . 1) (ternary "" (index . 2) (eq (index . 1) "orderer"))) | nindent 8 }}
+{{- end }}
+
+{{/* Kafka away, peers away, workers away: nothing of it restarts a process. */}}
+{{- define "medledger.probes" -}}
+startupProbe:
+  httpGet: {path: /livez, port: health}
+  periodSeconds: 1
+  failureThreshold: 120
+livenessProbe:
+  httpGet: {path: /livez, port: health}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: {path: /readyz, port: health}
+  periodSeconds: 2
+  timeoutSeconds: 3
+  failureThreshold: 2
+{{- end }}
+
+{{- define "medledger.env" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: RUST_LOG
+  value: {{ .Values.logFilter | quote }}
+{{- end }}
+
+{{/* Changes of settings restart pods; of keys, processes take note themselves. */}}
+{{- define "medledger.podMetadata" -}}
+{{- $root := index . 0 -}}
+labels:
+  {{- include "medledger.selector" (list $root (index . 1) (index . 2)) | nindent 2 }}
+  {{- with $root.Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+annotations:
+  medledger.io/settings: {{ index . 3 | sha256sum | trunc 16 | quote }}
+  {{- with $root.Values.podAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
