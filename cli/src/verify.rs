@@ -155,7 +155,7 @@ async fn log(genesis: &[u8], kafka: &str, properties: &[String]) -> Result<Verif
         let (name, value) = property.split_once('=').context("--property: must be NAME=VALUE")?;
         settings.properties.insert(name.to_owned(), value.to_owned());
     }
-    let log = KafkaLog::open(&settings, &prometheus::Registry::new())?;
+    let log = KafkaLog::open(&settings)?;
     // Derived state, thrown away at the end.
     let state = tempfile::tempdir().context("a directory for the state")?;
     let bar = progress::bar(0, "verifying");

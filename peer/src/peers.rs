@@ -24,7 +24,7 @@ use tonic::transport::Channel;
 use crate::endorser::Endorsed;
 use crate::endorser::check::Checked;
 use crate::gateway::endorse::Candidate;
-use crate::gateway::metrics::PEERS_ALIVE;
+use crate::metrics::PEERS_ALIVE;
 use crate::ledger::Ledger;
 
 const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
