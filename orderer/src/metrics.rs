@@ -10,9 +10,9 @@ metric::declare! {
     /// 1 once admission is open: the control chain is prepared and every partition has its marker
     pub(crate) OPEN: Gauge = "medledger_orderer_open";
     /// Transactions admitted, by the sending peer's organisation
-    pub(crate) ADMITTED: Counters = "medledger_orderer_admitted_total" by ["organisation"];
+    pub(crate) ADMITTED: Counters = "medledger_orderer_admitted_total" by ["msp"];
     /// Bytes of admitted transactions, without certificates
-    pub(crate) ADMITTED_BYTES: Counters = "medledger_orderer_admitted_bytes_total" by ["organisation"];
+    pub(crate) ADMITTED_BYTES: Counters = "medledger_orderer_admitted_bytes_total" by ["msp"];
     /// Transactions refused, by the word of the refusal
     pub(crate) REFUSED: Counters = "medledger_orderer_refused_total" by ["code"] of [Code::WORDS];
     /// Checks of one list, from its arrival to its last verdict

@@ -36,7 +36,7 @@ metric::declare! {
     /// Proposals on which endorsers did not come to the same result
     pub(crate) MISMATCHES: Counter = "medledger_gateway_endorsement_mismatches_total";
     /// Answers of endorsers that are not of what was asked, or that others contradict, by the endorser's organisation
-    pub(crate) ENDORSER_FAULTS: Counters = "medledger_gateway_endorser_faults_total" by ["organisation"];
+    pub(crate) ENDORSER_FAULTS: Counters = "medledger_gateway_endorser_faults_total" by ["msp"];
     /// Receipts of orderers that prove nothing (no_proof) or name a place where the transaction is not (not_there)
     pub(crate) RECEIPT_FAULTS: Counters = "medledger_gateway_receipt_faults_total" by ["reason"]
         of [&["no_proof", "not_there"]];
@@ -57,7 +57,7 @@ metric::declare! {
     /// Workers connected
     pub(crate) WORKERS_UP: Gauge = "medledger_workers_up";
     /// Other peers that answer, by organisation
-    pub(crate) PEERS_ALIVE: Gauges = "medledger_peers_alive" by ["organisation"];
+    pub(crate) PEERS_ALIVE: Gauges = "medledger_peers_alive" by ["msp"];
 }
 
 /// Of the one peer of an organisation that attests.

@@ -42,7 +42,8 @@ pub const LABELS: &[(&str, &str)] = &[
     ("gate", "which of a peer's bounds"),
     ("item", "an item of the reports' list of conditions"),
     ("kind", "a kind of question, or of bed"),
-    ("organisation", "an MSP id"),
+    // Not `organisation`: that is what the chart calls the organisation whose process is asked.
+    ("msp", "the MSP id of an organisation"),
     ("outcome", "how it ended: `ok` or a stable word"),
     ("partition", "the number of a data partition, or `control`"),
     ("reason", "a stable word"),
@@ -180,7 +181,7 @@ mod tests {
         /// Of two known labels
         PAIRS: Counters = "test_pairs_total" by ["call", "outcome"] of [&["a", "b"], &["ok"]];
         /// Of nothing known
-        STRANGERS: Gauges = "test_strangers" by ["organisation"];
+        STRANGERS: Gauges = "test_strangers" by ["msp"];
         /// Alone
         ALONE: Histogram = "test_alone_seconds" in &[0.5, 1.0];
     }
@@ -200,7 +201,7 @@ mod tests {
         assert!(!shown.contains("test_strangers{"));
         STRANGERS.with_label_values(&["A"]).set(3);
         ALONE.observe(0.7);
-        assert!(text().contains(r#"test_strangers{organisation="A"} 3"#));
+        assert!(text().contains(r#"test_strangers{msp="A"} 3"#));
         assert!(text().contains(r#"test_alone_seconds_bucket{le="1"} 1"#));
         assert_eq!(PAIRS.about().labels, ["call", "outcome"]);
     }

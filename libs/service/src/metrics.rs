@@ -14,7 +14,7 @@ metric::declare! {
     /// When this process's own certificate ends, seconds since 1970
     pub(crate) CERTIFICATE_EXPIRES: Gauge = "medledger_certificate_expires_seconds";
     /// Certificates on the revocation lists that are in force here, by the organisation that revoked them
-    pub(crate) REVOKED: Gauges = "medledger_revoked_certificates" by ["organisation"];
+    pub(crate) REVOKED: Gauges = "medledger_revoked_certificates" by ["msp"];
     /// Items of a stream of lists that were accepted and are not answered yet
     pub(crate) SERVE_IN_FLIGHT: Gauges = "medledger_serve_in_flight" by ["call"];
     /// Items of streams of lists, by what became of them: accepted or refused

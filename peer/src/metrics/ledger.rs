@@ -33,9 +33,9 @@ metric::declare! {
     /// Bytes of the partition's state, indexes and blocks: files on disk and what is still in memory
     STATE_BYTES: Gauges = "medledger_peer_state_bytes" by ["partition"];
     /// Newest height that an organisation attests, whatever its header
-    ORGANISATION_HEIGHT: Gauges = "medledger_peer_attestation_height" by ["organisation", "partition"];
+    ORGANISATION_HEIGHT: Gauges = "medledger_peer_attestation_height" by ["msp", "partition"];
     /// Attestations of other headers than the ones here, by organisation
-    CONTRADICTIONS: Counters = "medledger_peer_attestations_contradicting_total" by ["organisation"];
+    CONTRADICTIONS: Counters = "medledger_peer_attestations_contradicting_total" by ["msp"];
     /// Attestations that count for nothing, by reason: malformed, elsewhere (another channel, or a height that cannot be),
     /// stranger (no attester of the config), signature
     ATTESTATIONS_REFUSED: Counters = "medledger_peer_attestations_refused_total" by ["reason"]
