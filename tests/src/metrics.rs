@@ -1,10 +1,10 @@
 //! Everything that is declared, by section of `docs/metrics.md` and by the process that has it.
 
-use metric::{Group, Metric};
+use metric::Group;
 use peer::metrics as peer_metrics;
 
 /// A kind of process, as its metrics tell it apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     Orderer,
     Peer,
@@ -23,11 +23,6 @@ impl Role {
             Role::Attester => peer_metrics::all(true),
             Role::Worker => worker::metrics::all(),
         }
-    }
-
-    pub fn has(self, name: &str) -> bool {
-        let mut metrics = self.groups().into_iter().flatten();
-        metrics.any(|metric: &&dyn Metric| metric.about().name == name)
     }
 }
 
