@@ -27,8 +27,8 @@ use service::{Code, Problem, rpc};
 use tokio::time::Instant;
 
 use crate::gateway::config::Limits;
-use crate::metrics::{ENDORSEMENT_SECONDS, ENDORSEMENTS, outcome};
 use crate::ledger::{Ledger, Snapshot};
+use crate::metrics::{ENDORSEMENT_SECONDS, ENDORSEMENTS, outcome};
 use crate::workers::{Invocation, Workers};
 use check::Checked;
 use record::Record;

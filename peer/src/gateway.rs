@@ -202,9 +202,7 @@ impl Gateway {
             Err(exceeded) => Err(exceeded.into()),
         };
         admitted.inspect_err(|problem| {
-            REQUESTS
-                .with_label_values(&[verb, problem.code.as_str()])
-                .inc();
+            REQUESTS.with_label_values(&[verb, problem.code.as_str()]).inc();
         })
     }
 }

@@ -37,26 +37,26 @@ pub struct Section {
 pub fn sections() -> Vec<Section> {
     let section = |title, of, group| Section { title, of, group };
     vec![
-        section("Every process", "Orderers, peers and workers.", service::metrics::DECLARED),
+        section(
+            "Every process",
+            "Orderers, peers and workers.",
+            service::metrics::DECLARED,
+        ),
         section("Orderer", "Orderers.", orderer::metrics::DECLARED),
         section("Peer: the ledger", "Peers.", peer_metrics::ledger::DECLARED),
-        section(
-            "Peer: gateway, endorser, workers",
-            "Peers.",
-            peer_metrics::DECLARED,
-        ),
+        section("Peer: gateway, endorser, workers", "Peers.", peer_metrics::DECLARED),
         section(
             "Peer: the attester",
             "The one peer of an organisation that attests (`[attester]` in its settings).",
             peer_metrics::attester::DECLARED,
         ),
         section("Worker", "Workers.", worker::metrics::DECLARED),
-        section("Kafka, as seen from here", "Orderers and peers.", ledger_log::metrics::DECLARED),
-        section("Signatures", "Orderers and peers.", service::metrics::signer::DECLARED),
         section(
-            "Calls to other processes",
-            "Peers.",
-            service::metrics::calls::DECLARED,
+            "Kafka, as seen from here",
+            "Orderers and peers.",
+            ledger_log::metrics::DECLARED,
         ),
+        section("Signatures", "Orderers and peers.", service::metrics::signer::DECLARED),
+        section("Calls to other processes", "Peers.", service::metrics::calls::DECLARED),
     ]
 }

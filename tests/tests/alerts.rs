@@ -34,7 +34,9 @@ fn promtool(arguments: &[&str], files: &[PathBuf]) -> Output {
 }
 
 fn said(output: &Output) -> String {
-    [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat()
+    [&output.stdout[..], &output.stderr[..]]
+        .map(String::from_utf8_lossy)
+        .concat()
 }
 
 struct Alert {
@@ -52,7 +54,9 @@ fn alerts() -> Vec<Alert> {
         .skip(1)
         .map(|alert| {
             let (name, rest) = alert.split_once('\n').expect("more than a name");
-            let rest = rest.strip_prefix("        expr: |\n").expect("expr comes next, as a block");
+            let rest = rest
+                .strip_prefix("        expr: |\n")
+                .expect("expr comes next, as a block");
             let is_expr = |line: &&str| line.starts_with("          ");
             let expr: Vec<&str> = rest.lines().take_while(is_expr).collect();
             Alert {
@@ -80,13 +84,23 @@ fn every_alert_fires_when_it_should_and_not_otherwise() {
     let tested = promtool(&["test", "rules"], &cases());
     assert!(tested.status.success(), "{}", said(&tested));
 
-    let texts: String = cases().iter().map(|file| fs::read_to_string(file).expect("cases")).collect();
+    let texts: String = cases()
+        .iter()
+        .map(|file| fs::read_to_string(file).expect("cases"))
+        .collect();
     for Alert { name, .. } in alerts() {
         for case in ["fires", "is silent"] {
-            assert!(texts.contains(&format!("  - name: {name} {case}\n")), "there is no case in which {name} {case}");
+            assert!(
+                texts.contains(&format!("  - name: {name} {case}\n")),
+                "there is no case in which {name} {case}"
+            );
         }
         let expected = format!("- labels: '{{alertname=\"{name}\"}}'");
-        assert_eq!(texts.matches(&expected).count(), 1, "{name} is expected in its own case alone");
+        assert_eq!(
+            texts.matches(&expected).count(),
+            1,
+            "{name} is expected in its own case alone"
+        );
     }
     let count = texts.matches("  - name: ").count();
     assert_eq!(count, 2 * alerts().len(), "no case is of an alert that is gone");
@@ -100,7 +114,11 @@ fn the_cases_fail_without_the_rules() {
     fs::write(without.path().join("medledger.yaml"), "groups: []\n").expect("rules without any");
     for file in cases() {
         let text = fs::read_to_string(&file).expect("cases");
-        assert!(text.contains("\nrule_files: [../medledger.yaml]\n"), "{}", file.display());
+        assert!(
+            text.contains("\nrule_files: [../medledger.yaml]\n"),
+            "{}",
+            file.display()
+        );
         let copy = without.path().join("tests").join(file.file_name().expect("a name"));
         fs::write(&copy, text).expect("a copy");
         let tested = promtool(&["test", "rules"], &[copy]);
@@ -117,7 +135,10 @@ fn every_alert_has_its_page_and_its_words() {
     for Alert { name, rest, .. } in alerts() {
         let page = format!("{name}.md");
         assert!(pages.remove(&page), "docs/runbooks has no {page}");
-        assert!(rest.contains(&format!("runbook_url: docs/runbooks/{page}")), "{name} leads elsewhere");
+        assert!(
+            rest.contains(&format!("runbook_url: docs/runbooks/{page}")),
+            "{name} leads elsewhere"
+        );
         for word in ["severity: ", "audience: ", "summary: '", "description: '"] {
             assert!(rest.contains(word), "{name} has no {word}");
         }

@@ -41,8 +41,14 @@ fn names_labels_and_helps_follow_the_conventions() {
         }
         if metric.kind() == Kind::Histogram {
             let units = ["_seconds", "_bytes", "_items", "_transactions"];
-            assert!(units.iter().any(|unit| name.ends_with(unit)), "{name}: the unit stands last");
-            assert!(about.buckets.is_sorted() && !about.buckets.is_empty(), "{name}: buckets ascend");
+            assert!(
+                units.iter().any(|unit| name.ends_with(unit)),
+                "{name}: the unit stands last"
+            );
+            assert!(
+                about.buckets.is_sorted() && !about.buckets.is_empty(),
+                "{name}: buckets ascend"
+            );
         }
         for label in about.labels {
             assert!(
@@ -51,10 +57,17 @@ fn names_labels_and_helps_follow_the_conventions() {
             );
         }
         if !about.known.is_empty() {
-            assert_eq!(about.known.len(), about.labels.len(), "{name}: known values are of every label");
+            assert_eq!(
+                about.known.len(),
+                about.labels.len(),
+                "{name}: known values are of every label"
+            );
         }
         let help = about.help;
-        assert!(!help.is_empty() && !help.ends_with('.') && !help.contains('|'), "{name}: {help}");
+        assert!(
+            !help.is_empty() && !help.ends_with('.') && !help.contains('|'),
+            "{name}: {help}"
+        );
     }
 }
 
@@ -67,7 +80,10 @@ fn page() -> String {
         `NAME_sum` and `NAME_count`.\n"
         .to_owned();
     for Section { title, of, group } in sections() {
-        let _ = write!(page, "\n## {title}\n{of}\n\n| name | type | labels | what it says |\n|---|---|---|---|\n");
+        let _ = write!(
+            page,
+            "\n## {title}\n{of}\n\n| name | type | labels | what it says |\n|---|---|---|---|\n"
+        );
         for metric in group {
             let about = metric.about();
             row(&mut page, about.name, metric.kind(), about.labels, about.help);

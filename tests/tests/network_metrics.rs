@@ -35,14 +35,38 @@ const LOOK_EVERY: Duration = Duration::from_millis(30);
 
 /// What does not move on a healthy network that nobody inside lies to, and where it is provoked.
 const ELSEWHERE: &[(&str, &str)] = &[
-    ("medledger_call_refused_total", "a stream's queue must be full: service, tests/bounds.rs"),
-    ("medledger_gateway_endorsement_mismatches_total", "two endorsers must disagree: peer, gateway/endorse/tests"),
-    ("medledger_gateway_endorser_faults_total", "an endorser must lie: peer, gateway/endorse/tests"),
-    ("medledger_gateway_receipt_faults_total", "an orderer must lie: peer, gateway/submit/tests.rs"),
-    ("medledger_orderer_append_retries_total", "Kafka's client must be full: orderer, tests/in_process"),
-    ("medledger_peer_attestations_contradicting_total", "an attester must lie: tests/bad_inputs"),
-    ("medledger_peer_stopped", "a disk or the log must fail: peer, tests/inside/stops.rs"),
-    ("medledger_revoked_certificates", "there must be a revocation list: service, tests/tls.rs"),
+    (
+        "medledger_call_refused_total",
+        "a stream's queue must be full: service, tests/bounds.rs",
+    ),
+    (
+        "medledger_gateway_endorsement_mismatches_total",
+        "two endorsers must disagree: peer, gateway/endorse/tests",
+    ),
+    (
+        "medledger_gateway_endorser_faults_total",
+        "an endorser must lie: peer, gateway/endorse/tests",
+    ),
+    (
+        "medledger_gateway_receipt_faults_total",
+        "an orderer must lie: peer, gateway/submit/tests.rs",
+    ),
+    (
+        "medledger_orderer_append_retries_total",
+        "Kafka's client must be full: orderer, tests/in_process",
+    ),
+    (
+        "medledger_peer_attestations_contradicting_total",
+        "an attester must lie: tests/bad_inputs",
+    ),
+    (
+        "medledger_peer_stopped",
+        "a disk or the log must fail: peer, tests/inside/stops.rs",
+    ),
+    (
+        "medledger_revoked_certificates",
+        "there must be a revocation list: service, tests/tls.rs",
+    ),
 ];
 
 fn role(process: &Process) -> Option<Role> {
@@ -64,7 +88,9 @@ fn moved(text: &str) -> impl Iterator<Item = &str> {
         (value.parse::<f64>().ok()? > 0.0).then_some(name)
     });
     // Buckets are counted up with their sum.
-    values.filter(|name| !name.ends_with("_bucket")).map(|name| name.strip_suffix("_count").unwrap_or(name))
+    values
+        .filter(|name| !name.ends_with("_bucket"))
+        .map(|name| name.strip_suffix("_count").unwrap_or(name))
 }
 
 /// Looks at all processes again and again, and keeps what has ever moved.
@@ -83,7 +109,8 @@ impl Watch {
             let Some(role) = role(process) else { continue };
             let metrics = role.groups().into_iter().flatten();
             let names: BTreeSet<&str> = metrics.map(|metric| metric.about().name).collect();
-            let (health, moved_here, token) = (process.health.clone(), watch.moved.clone(), watch.tasks.token().clone());
+            let (health, moved_here, token) =
+                (process.health.clone(), watch.moved.clone(), watch.tasks.token().clone());
             watch.tasks.spawn("watch", OnFailure::StopProcess, async move {
                 while !token.is_cancelled() {
                     // Those that were killed answer nothing.
@@ -171,7 +198,10 @@ async fn reads_and_conflicts(world: &World, clients: &[Arc<Client>]) {
     let ends = world.ends().await;
     for client in clients {
         world.reached(client.peer(), &ends).await;
-        let status = client.status(&tx_id, Finality::Attested, PATIENCE).await.expect("a status");
+        let status = client
+            .status(&tx_id, Finality::Attested, PATIENCE)
+            .await
+            .expect("a status");
         assert!(status.attested, "{status:?}");
         for call in [
             calls::get(RECORDS, number),
@@ -233,9 +263,9 @@ async fn queues(watch: &Watch, clients: &[Arc<Client>]) {
     let deadline = Instant::now() + PATIENCE;
     while let Some((role, name)) = short.iter().find(|(role, name)| !watch.has(*role, name)) {
         assert!(Instant::now() < deadline, "{name} of {role:?} does not move");
-        let asked = clients.iter().flat_map(|client| {
-            (0..16).map(move |_| client.evaluate(calls::list(RECORDS, None, None), PATIENCE))
-        });
+        let asked = clients
+            .iter()
+            .flat_map(|client| (0..16).map(move |_| client.evaluate(calls::list(RECORDS, None, None), PATIENCE)));
         // A full gate may refuse some of them.
         join_all(asked).await;
     }
@@ -267,7 +297,8 @@ fn check(watch: &Watch) {
         for metric in role.groups().into_iter().flatten() {
             let name = metric.about().name;
             declared.insert(name);
-            if !watch.has(role, name) && !ELSEWHERE.iter().any(|(other, _)| *other == name) && !only_attests(role, name) {
+            if !watch.has(role, name) && !ELSEWHERE.iter().any(|(other, _)| *other == name) && !only_attests(role, name)
+            {
                 still.push(format!("{name} of {role:?}"));
             }
         }

@@ -209,6 +209,9 @@ mod tests {
     #[test]
     fn the_process_tells_of_itself() {
         let names: Vec<String> = process().into_iter().map(|(name, ..)| name).collect();
-        assert!(names.iter().any(|name| name == "process_resident_memory_bytes"), "{names:?}");
+        assert!(
+            names.iter().any(|name| name == "process_resident_memory_bytes"),
+            "{names:?}"
+        );
     }
 }

@@ -86,7 +86,9 @@ mod tests {
         assert!(seldom.may_at("B", now), "others are others");
         assert!(!seldom.may_at("A", now + SAID_AGAIN / 2));
         assert!(seldom.may_at("A", now + SAID_AGAIN));
-        let said = (0..2 * NAMES_MAX).filter(|n| seldom.may_at(&n.to_string(), now + SAID_AGAIN)).count();
+        let said = (0..2 * NAMES_MAX)
+            .filter(|n| seldom.may_at(&n.to_string(), now + SAID_AGAIN))
+            .count();
         assert!(said < NAMES_MAX, "bounded, however many names there are");
     }
 }

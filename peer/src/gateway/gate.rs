@@ -22,7 +22,6 @@ use tokio::time::Instant;
 
 use crate::metrics::{IN_FLIGHT, IN_FLIGHT_BYTES, IN_FLIGHT_MAX};
 
-
 /// Places that stay however slow everything is: fewer would measure nothing.
 const PLACES_MIN: usize = 64;
 /// How long is looked at least before the places change, and how many must have been served meanwhile.

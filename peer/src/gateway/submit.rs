@@ -38,7 +38,7 @@ use super::gate::Permit;
 use super::orderers::{Sent, may_elsewhere};
 use crate::endorser::check::Checked;
 use crate::ledger::{TxStatus, TxWatch};
-use crate::metrics::{JUDGED, REENDORSEMENTS, RECEIPT_FAULTS, Request, stage};
+use crate::metrics::{JUDGED, RECEIPT_FAULTS, REENDORSEMENTS, Request, stage};
 use judge::Verdict;
 
 /// How long the ledger is watched after an unknown outcome before the same transaction is sent again.

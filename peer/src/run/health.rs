@@ -30,7 +30,10 @@ pub(super) async fn watch(tasks: Tasks, health: Health, ledger: Arc<Ledger>) {
         if look.is_multiple_of(SIZES_EVERY) {
             sizes(Arc::clone(&ledger)).await;
         }
-        if tokio::time::timeout(LOOK_EVERY, tasks.token().cancelled()).await.is_ok() {
+        if tokio::time::timeout(LOOK_EVERY, tasks.token().cancelled())
+            .await
+            .is_ok()
+        {
             return;
         }
     }

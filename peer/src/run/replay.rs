@@ -84,7 +84,9 @@ fn next(before: &State, partitions: &[Progress], away: bool) -> State {
         let blocks = partition.blocks;
         partition.stopped || (blocks > 0 && partition.end.is_some_and(|end| blocks >= end))
     };
-    let has_something = partitions.iter().all(|partition| partition.blocks > 0 || partition.stopped);
+    let has_something = partitions
+        .iter()
+        .all(|partition| partition.blocks > 0 || partition.stopped);
     if partitions.iter().all(has_come) {
         State::Ok
     } else if matches!(before, State::Degraded { .. }) || (away && has_something) {

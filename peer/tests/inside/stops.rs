@@ -67,7 +67,10 @@ async fn a_peer_is_ready_when_it_has_replayed_the_log_and_without_a_log_when_it_
     assert!(!peer.health.is_ready());
     world.hand.set_available(true);
     peer.until_ready(true).await;
-    assert!(peer.ledger.tip(0).is_some_and(|tip| tip.height >= height), "ready, and behind");
+    assert!(
+        peer.ledger.tip(0).is_some_and(|tip| tip.height >= height),
+        "ready, and behind"
+    );
     let directory = peer.end().await;
 
     world.hand.set_available(false);

@@ -50,11 +50,7 @@ pub(crate) struct Appender {
 }
 
 impl Appender {
-    pub fn new(
-        common: &ClientConfig,
-        settings: &KafkaSettings,
-        link: Arc<Link>,
-    ) -> Result<Appender, OpenError> {
+    pub fn new(common: &ClientConfig, settings: &KafkaSettings, link: Arc<Link>) -> Result<Appender, OpenError> {
         let mut config = common.clone();
         let message_bytes_max = settings.record_bytes_max + BATCH_OVERHEAD_BYTES;
         for (name, value) in [

@@ -64,11 +64,7 @@ impl Drop for Shared {
 }
 
 impl Readers {
-    pub fn new(
-        common: &ClientConfig,
-        settings: &KafkaSettings,
-        link: Arc<Link>,
-    ) -> Readers {
+    pub fn new(common: &ClientConfig, settings: &KafkaSettings, link: Arc<Link>) -> Readers {
         let mut config = common.clone();
         for (name, value) in [
             // librdkafka wants a group's name to assign partitions; nothing is ever stored under it.

@@ -179,6 +179,9 @@ fn check_metrics() {
             .filter_map(|line| line.rsplit_once(' '))
             .any(|(_, value)| value != "0");
         // Nothing is under way any more.
-        assert!(moved || name == "medledger_log_append_in_flight_bytes", "{name} never moved");
+        assert!(
+            moved || name == "medledger_log_append_in_flight_bytes",
+            "{name} never moved"
+        );
     }
 }
