@@ -11,10 +11,9 @@ use service::health::{self, Health};
 use service::lists::{Broadcast, Limits};
 use service::mux::{self, Mux};
 use service::serve::Config;
-use service::{OnFailure, Tasks};
+use service::{Code, OnFailure, Problem, Tasks};
 use support::{Running, SECOND, World, echo, get, orderer_in, problem, request, until, whoami};
 use tokio::time::{Instant, sleep};
-use tonic::Code;
 
 const LINGER: Duration = Duration::from_millis(400);
 
@@ -170,7 +169,8 @@ async fn single_calls_are_done_or_the_server_is_unavailable() {
                             true
                         }
                         Err(status) => {
-                            assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+                            let said = format!("{status:?}");
+                            assert_eq!(Problem::from(status).code, Code::Unavailable, "{said}");
                             false
                         }
                     }

@@ -86,7 +86,7 @@ async fn a_good_pair_ends_the_process_and_a_bad_one_does_not() {
 
 #[tokio::test(start_paused = true)]
 async fn replicas_do_not_all_go_at_once() {
-    let world = World::new(Keys::Ed25519);
+    let world = World::new(Keys::P256);
     let mut volume = Mounted::new(world.path("identity"), &pair(world.hospital.identity("peer0")));
     let processes: Vec<_> = (0..40).map(|_| start(&world, &volume, SPREAD)).collect();
     tokio::time::sleep(SECOND).await;

@@ -2,8 +2,10 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+use std::fs::Permissions;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -279,7 +281,7 @@ impl Mounted {
     }
 
     pub fn swap(&mut self, files: &[(&str, Vec<u8>)]) {
-        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        use std::os::unix::fs::symlink;
         let name = |version| format!("..2026_11_27_12_00_00.{version}");
         let before = self.directory.join(name(self.version));
         self.version += 1;
@@ -287,7 +289,7 @@ impl Mounted {
         std::fs::create_dir(&now).expect("create");
         for (file, bytes) in files {
             std::fs::write(now.join(file), bytes).expect("write");
-            std::fs::set_permissions(now.join(file), PermissionsExt::from_mode(0o440)).expect("mode");
+            std::fs::set_permissions(now.join(file), Permissions::from_mode(0o440)).expect("mode");
             let link = self.directory.join(file);
             if link.symlink_metadata().is_err() {
                 symlink(Path::new("..data").join(file), link).expect("link");
