@@ -10,7 +10,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use protocol::identity::Role;
 use protocol::testing::Keys;
-use service::Tasks;
 use service::calls::Work;
 use service::duplex::{Duplex, Exchange};
 use service::lists::{Conversation, Limits, ReplyStream, converse};
@@ -21,6 +20,7 @@ use service::rpc::to_worker::Message as To;
 use service::rpc::{self, Done, Entry, FromWorker, Invocation, KeysWanted, Module, NeedModule, Question, ToWorker};
 use service::serve::{Access, Config};
 use service::tls::Target;
+use service::{OnFailure, Tasks};
 use support::{SECOND, World, until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -261,11 +261,11 @@ async fn calls_on_a_worker_that_ends_are_done_or_lost_to_another() {
         .expect("channel");
     let duplex = Duplex::<Work>::start(&ours, channel, mux::Config::default());
     until("the stream is open", || duplex.is_up()).await;
-    let done = Arc::new(Mutex::new(0));
+    let (done, calling) = (Arc::new(Mutex::new(0)), Tasks::new());
     let callers = (0..16).map(|_| {
         let (duplex, done) = (duplex.clone(), done.clone());
         // Until the worker is away.
-        tokio::spawn(async move {
+        async move {
             loop {
                 let invocation = Invocation {
                     digest: vec![7],
@@ -294,18 +294,16 @@ async fn calls_on_a_worker_that_ends_are_done_or_lost_to_another() {
                     }
                 }
             }
-        })
+        }
     });
-    let callers: Vec<_> = callers.collect();
+    for caller in callers {
+        calling.spawn("caller", OnFailure::StopProcess, caller);
+    }
     until("calls are done", || *done.lock() > 200).await;
     tasks.cancel();
     tasks.wait(2 * SECOND).await.expect("ends, however much it is called");
-    for caller in callers {
-        tokio::time::timeout(5 * SECOND, caller)
-            .await
-            .expect("in time")
-            .expect("no panic");
-    }
+    calling.cancel();
+    calling.wait(5 * SECOND).await.expect("no caller failed");
     ours.cancel();
 }
 

@@ -345,42 +345,44 @@ async fn a_call_on_a_worker_that_goes_ends_well_or_is_made_on_another() {
     ];
     let (tasks, pool, told) = (Tasks::new(), pool(), Arc::new(Told::default()));
     let only = |server: &Server| told.say(&[&server.address.to_string()]);
-    let (watched, known) = (pool.clone(), || pool.links());
-    let slow = move || {
-        let pool = watched.clone();
-        tokio::spawn(async move { call(&pool, "slow", 20 * SECOND).await.map(|done| done.response) })
-    };
+    let known = || pool.links();
+    let slow = || call(&pool, "slow", 20 * SECOND);
     only(&a);
     // The name that the certificates are for leads nowhere; it is its addresses that are connected to.
     discover(&tasks, &pool, &told, over_tls(network.trust(Role::Peer, "peer0")));
     until("a is connected", || pool.any_up()).await;
-    let on_a = slow();
-    until("a works", || a.under_way.load(Ordering::Relaxed) == 1).await;
 
-    // Gone from DNS, not yet from the world.
-    let first = known();
-    only(&b);
-    until("b is connected", || {
-        !Arc::ptr_eq(&known()[0], &first[0]) && pool.any_up()
-    })
-    .await;
-    assert_eq!(call(&pool, "quick", SECOND).await.expect("done").response, b"b");
-    a.go.notify_one();
-    assert_eq!(on_a.await.expect("no panic").expect("done"), b"a", "it was let finish");
+    // Gone from DNS, not yet from the world: it is let finish.
+    let (first, began) = (known(), || a.under_way.load(Ordering::Relaxed) == 1);
+    let goes = async {
+        until("a works", began).await;
+        only(&b);
+        until("b is connected", || {
+            !Arc::ptr_eq(&known()[0], &first[0]) && pool.any_up()
+        })
+        .await;
+        let quick = call(&pool, "quick", SECOND).await.expect("done");
+        assert_eq!(quick.response, b"b");
+        a.go.notify_one();
+    };
+    let (done, ()) = tokio::join!(slow(), goes);
+    assert_eq!(done.expect("done").response, b"a");
 
     // Gone from DNS and killed: whoever waited is served by another.
-    let on_b = slow();
-    until("b works", || b.under_way.load(Ordering::Relaxed) == 1).await;
     let second = known();
-    only(&c);
-    until("c is connected", || {
-        !Arc::ptr_eq(&known()[0], &second[0]) && pool.any_up()
-    })
-    .await;
-    b.tasks.cancel();
-    until("c works", || c.under_way.load(Ordering::Relaxed) == 1).await;
-    c.go.notify_one();
-    assert_eq!(on_b.await.expect("no panic").expect("done"), b"c");
+    let killed = async {
+        until("b works", || b.under_way.load(Ordering::Relaxed) == 1).await;
+        only(&c);
+        until("c is connected", || {
+            !Arc::ptr_eq(&known()[0], &second[0]) && pool.any_up()
+        })
+        .await;
+        b.tasks.cancel();
+        until("c works", || c.under_way.load(Ordering::Relaxed) == 1).await;
+        c.go.notify_one();
+    };
+    let (done, ()) = tokio::join!(slow(), killed);
+    assert_eq!(done.expect("done").response, b"c");
 
     tasks.cancel();
     tasks.wait(5 * SECOND).await.expect("every link's tasks have ended");
