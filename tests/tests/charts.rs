@@ -9,6 +9,7 @@ mod pods;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use helm::{chart, files, lint, list, name, of_kind, read, render, root, template, text, texts, validate};
@@ -43,11 +44,12 @@ fn beside_at(path: &str) -> Vec<Value> {
 
 /// Objects of every mode; nothing where helm is absent.
 fn rendered() -> Vec<(PathBuf, Vec<Value>)> {
-    let Some(helm) = helm::helm() else { return Vec::new() };
-    modes()
-        .into_iter()
-        .map(|mode| (mode.clone(), render(&helm, &[&mode], &[])))
-        .collect()
+    static RENDERED: LazyLock<Vec<(PathBuf, Vec<Value>)>> = LazyLock::new(|| {
+        let Some(helm) = helm::helm() else { return Vec::new() };
+        let render = |mode: PathBuf| (mode.clone(), render(&helm, &[&mode], &[]));
+        modes().into_iter().map(render).collect()
+    });
+    RENDERED.clone()
 }
 
 #[test]

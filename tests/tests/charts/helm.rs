@@ -162,7 +162,9 @@ pub fn read(file: &Path) -> Vec<Value> {
 /// What Kubernetes' schemas say against objects, unknown fields included; custom kinds must be in the list.
 pub fn validate(objects: &[Value]) -> Result<(), String> {
     const VALIDATE: &str = "
-import json, sys, kubernetes_validate as k
+import functools, json, sys, kubernetes_validate as k
+# It reads all definitions anew for each object.
+k.utils.schema_contents = functools.cache(k.utils.schema_contents)
 for o in json.load(sys.stdin):
     try: k.validate(o, sys.argv[1], strict=True)
     except k.ValidationError as e: print(o['kind'], o['metadata']['name'], '.'.join(str(p) for p in e.path), e.message)
