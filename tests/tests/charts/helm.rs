@@ -33,6 +33,8 @@ const CUSTOM: &[&str] = &[
     "monitoring.coreos.com/v1 PodMonitor",
     "monitoring.coreos.com/v1 PrometheusRule",
     "snapshot.storage.k8s.io/v1 VolumeSnapshot",
+    "snapshot.storage.k8s.io/v1 VolumeSnapshotClass",
+    "snapshot.storage.k8s.io/v1 VolumeSnapshotContent",
 ];
 
 pub fn root() -> PathBuf {
