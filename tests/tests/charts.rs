@@ -14,7 +14,10 @@ use std::{
 
 use helm::{chart, files, lint, list, name, of_kind, read, render, root, template, text, texts, validate};
 use pods::{Pod, selects};
-use protocol::limits::{CONTROL_RECORD_BYTES_MAX, KAFKA_RECORD_BYTES_MAX};
+use protocol::{
+    identity::{Certificate, Msp, Root},
+    limits::{CONTROL_RECORD_BYTES_MAX, KAFKA_RECORD_BYTES_MAX},
+};
 use serde_json::{Value, json};
 
 /// What Kafka's batch adds to a record, as `ledger-log` counts it.
@@ -384,6 +387,19 @@ fn cert_managers_certificates_keep_the_profile() {
         }
     }
     assert_eq!(mounted, certificates.len(), "each is some process's");
+}
+
+/// `charts/leaf.pem` was signed by Go's `crypto/x509`, from a template as cert-manager's authority makes it of the
+/// chart's Certificate, with the root that `medledger ca init` made.
+#[test]
+fn what_cert_managers_library_signs_is_a_members() {
+    let pem = |file: &str| std::fs::read(root().join("tests/tests/charts").join(file)).unwrap();
+    let root = Root::parse_pem(&pem("root.pem")).expect("a root");
+    let leaf = Certificate::parse_pem(&pem("leaf.pem")).expect("the profile");
+    assert_eq!((&*leaf.msp_id, &*leaf.common_name), ("HospitalA", "peer0"));
+    let msp_id = root.msp_id.clone();
+    let revoked = BTreeSet::new();
+    assert_eq!(Msp { msp_id, root, revoked }.verify(&leaf), Ok(()));
 }
 
 #[test]
