@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/medledger-target
 BIN := $(CARGO_TARGET_DIR)/release
 
-.PHONY: images help demo demo-short down test build programs contracts prepare lint deny bench simulate chaos-hour clean
+.PHONY: images help demo demo-short down test build programs contracts prepare lint deny bench simulate chaos chaos-short chaos-hour clean
 
 help: ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,13 @@ bench: build ## the load table, beside the reference system's
 
 simulate: build ## the seeded simulation, SEEDS=500 of them
 	SEEDS=$${SEEDS:-500} cargo test --release --workspace --test simulation -- --nocapture
+
+# Any cluster that kubectl reaches: KUBECONFIG, NAMESPACE, RELEASE; docs/chaos.md tells the rest.
+chaos: programs ## every fault of docs/chaos.md on a cluster with a release, under load; EXPERIMENTS="pod-peer drain" for some
+	$(BIN)/medledger chaos run $(EXPERIMENTS) $(if $(WRITE),--write $(WRITE)) --report target/chaos/report.json
+
+chaos-short: programs ## the same with one pod of each kind: what CI runs
+	$(BIN)/medledger chaos run --short --report target/chaos/report.json
 
 chaos-hour: build ## loops of kill -9 over every process under load for CHAOS_SECONDS (an hour), then the full check
 	MEDLEDGER_CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} MEDLEDGER_CHAOS_SEED=$${SEED:-1} \
