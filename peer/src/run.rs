@@ -1,6 +1,8 @@
 //! Puts a peer together: the inside (log → state → attestations) and, around it, its servers.
 
+mod health;
 mod inside;
+mod replay;
 
 use std::{
     net::SocketAddr,
@@ -26,6 +28,7 @@ use crate::{
     config::{AttesterConfig, Config},
     gateway,
     ledger::Ledger,
+    metrics,
 };
 
 pub use inside::{Inside, ScrubConfig, StartError, start};
@@ -57,13 +60,14 @@ pub enum ServeError {
 
 /// The whole process on Kafka: inside, servers, health.
 pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeError> {
+    service::metrics::start(Role::Peer.word(), &metrics::all(config.attester.is_some()));
     let health = Health::new();
     let listen = |address| move |cause| ServeError::Listen { address, cause };
     service::health::serve(tasks, health.clone(), config.health)
         .await
         .map_err(listen(config.health))?;
     let identity = Arc::new(Identity::load_as(Role::Peer, &config.identity)?);
-    let log = KafkaLog::open(&config.kafka, prometheus::default_registry())?;
+    let log = KafkaLog::open(&config.kafka)?;
     let secret = read(&config.secret)?;
     let inside = Inside {
         log: Arc::new(log),

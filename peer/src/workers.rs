@@ -34,8 +34,8 @@ use link::{Answered, Link, ModuleSource};
 pub use link::{Conversation, Transport};
 use routes::Routes;
 
-use crate::gateway::metrics::{WORKER_RETRIES, WORKERS_UP};
 use crate::ledger::{Ledger, Tip};
+use crate::metrics::{WORKER_RETRIES, WORKERS_UP};
 
 /// Workers that one call is tried on. A call that kills its worker kills at most so many.
 const ATTEMPTS_MAX: usize = 3;

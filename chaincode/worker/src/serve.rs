@@ -38,6 +38,7 @@ pub struct Handle {
 
 /// Starts everything; it ends with `tasks`.
 pub async fn start(config: &Config, tasks: &Tasks, health: &Health) -> anyhow::Result<Handle> {
+    service::metrics::start(Role::Worker.word(), &metrics::all());
     let identity = Arc::new(Identity::load_as(Role::Worker, &config.identity)?);
     let own = identity.msp_id().to_owned();
     let trust = Trust::load(identity, members(config)?, config.crls.clone())?;

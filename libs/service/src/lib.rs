@@ -16,6 +16,7 @@ pub mod health;
 pub mod identity;
 mod link;
 pub mod lists;
+pub mod metrics;
 pub mod mux;
 pub mod problem;
 pub mod quota;

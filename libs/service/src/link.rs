@@ -8,11 +8,11 @@
 //! While the server cannot be reached, calls are refused at once instead of queued.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use metric::Gauge;
 use parking_lot::Mutex;
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
 use prost::Message as _;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
@@ -21,41 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::calls::ListCall;
+use crate::metrics::calls::{BREAKS, QUEUE_BYTES, REFUSED, WAITING};
 use crate::mux::{CallError, Config, Depth};
 use crate::tasks::{OnFailure, Tasks};
-
-static WAITING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!(
-        "medledger_call_waiting",
-        "Calls sent or queued that wait for their reply",
-        &["call"]
-    )
-    .expect("declared once")
-});
-static QUEUE_BYTES: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!(
-        "medledger_call_queue_bytes",
-        "Bytes queued for a stream of lists",
-        &["call"]
-    )
-    .expect("declared once")
-});
-static BREAKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "medledger_call_stream_breaks_total",
-        "Streams of lists that broke",
-        &["call"]
-    )
-    .expect("declared once")
-});
-static REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "medledger_call_refused_total",
-        "Calls refused because the queue is full",
-        &["call"]
-    )
-    .expect("declared once")
-});
 
 /// A stream that lived shorter than this counts as a failed attempt.
 const STREAM_LIFE_MIN: Duration = Duration::from_secs(1);
@@ -105,8 +73,8 @@ pub(crate) struct Link<C: ListCall> {
     state: Mutex<State<C>>,
     work: Notify,
     config: Config,
-    waiting_gauge: IntGauge,
-    bytes_gauge: IntGauge,
+    waiting_gauge: Gauge,
+    bytes_gauge: Gauge,
 }
 
 impl<C: ListCall> Link<C> {

@@ -25,6 +25,9 @@ macro_rules! codes {
         impl Code {
             pub const ALL: &'static [Code] = &[$(Code::$variant,)+];
 
+            /// In the same order.
+            pub const WORDS: &'static [&'static str] = &[$($word,)+];
+
             /// The word on the wire.
             pub const fn as_str(self) -> &'static str { match self { $(Code::$variant => $word,)+ } }
 

@@ -12,7 +12,7 @@ mod shares;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -22,9 +22,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use prometheus::{IntCounterVec, IntGauge, register_int_counter_vec, register_int_gauge};
 use protocol::Digest;
 use protocol::identity::Certificate;
+use rustls::CertificateError;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -33,6 +33,7 @@ use tonic::server::NamedService;
 use tower::{Service, ServiceExt as _};
 
 use crate::identity::Caller;
+use crate::metrics::{CONNECTIONS, CONNECTIONS_REFUSED};
 use crate::problem::Problem;
 use crate::tasks::{OnFailure, Tasks};
 use crate::tls::{CONNECTION_WINDOW_BYTES, Error, STREAM_WINDOW_BYTES, Trust};
@@ -40,18 +41,6 @@ use crate::tls::{CONNECTION_WINDOW_BYTES, Error, STREAM_WINDOW_BYTES, Trust};
 pub use access::Access;
 
 use shares::{Share, Shares, source};
-
-static CONNECTIONS: LazyLock<IntGauge> = LazyLock::new(|| {
-    register_int_gauge!("medledger_connections", "Connections with a verified certificate").expect("declared once")
-});
-static REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "medledger_connections_refused_total",
-        "Connections refused, by reason",
-        &["reason"]
-    )
-    .expect("declared once")
-});
 
 /// What is said to one with too many requests under way.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -205,7 +194,7 @@ impl Port {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "handshake failed");
-                refused("handshake");
+                refused(reason(&error));
                 None
             }
             Err(_) => {
@@ -223,7 +212,7 @@ impl Port {
         let presented = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         // The verifier has parsed it before.
         let Some(Ok(certificate)) = presented.map(|der| Certificate::parse(der)) else {
-            return refused("certificate");
+            return refused("certificate_invalid");
         };
         let Ok(_room) = self.connections.clone().try_acquire_owned() else {
             return refused("connections");
@@ -299,7 +288,22 @@ impl Port {
 }
 
 fn refused(reason: &str) {
-    REFUSED.with_label_values(&[reason]).inc();
+    CONNECTIONS_REFUSED.with_label_values(&[reason]).inc();
+}
+
+/// Why a handshake failed, as far as it is the certificate's fault.
+fn reason(error: &std::io::Error) -> &'static str {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::NoCertificatesPresented) => "certificate_missing",
+        Some(rustls::Error::InvalidCertificate(why)) => match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate_expired",
+            CertificateError::Revoked => "certificate_revoked",
+            CertificateError::UnknownIssuer => "certificate_stranger",
+            _ => "certificate_invalid",
+        },
+        _ => "handshake",
+    }
 }
 
 /// HTTP/2 runs each request as a task of its own.

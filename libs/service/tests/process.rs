@@ -111,6 +111,10 @@ async fn degraded_is_ready_and_failed_is_not() {
     );
     disk.failed("full");
     assert!(!ready().await);
+    assert!(
+        get(address, "/livez").await.starts_with("HTTP/1.1 200"),
+        "a restart would not mend it"
+    );
     let metrics = get(address, "/metrics").await;
     assert!(metrics.contains(r#"medledger_health{check="disk"} 3"#), "{metrics}");
     assert!(metrics.contains("process_resident_memory_bytes"), "{metrics}");

@@ -13,6 +13,14 @@ use support::{Running, SECOND, World, echo, orderer, orderer_at, until, whoami};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
+/// Connections refused here for this reason, as Prometheus reads it.
+fn refused(reason: &str) -> u64 {
+    let series = format!("medledger_connections_refused_total{{reason=\"{reason}\"}} ");
+    let text = metric::text();
+    let value = text.lines().find_map(|line| line.strip_prefix(&series));
+    value.map_or(0, |value| value.parse().expect("a count"))
+}
+
 #[tokio::test]
 async fn a_member_is_known_by_name() {
     for keys in [Keys::P256, Keys::Ed25519] {
@@ -36,6 +44,7 @@ async fn strangers_the_expired_and_the_self_made_are_refused() {
         format!("{:?}", whoami(channel).await.expect_err("refused"))
     };
     let check = |refusal: String, alert: &str| assert!(refusal.contains(alert), "{alert}: {refusal}");
+    let before = ["certificate_stranger", "certificate_expired"].map(refused);
 
     let stranger = world.trust_of_anyone(&world.stranger, world.stranger.identity("peer0"));
     check(refusal(stranger).await, "UnknownCA");
@@ -66,6 +75,11 @@ async fn strangers_the_expired_and_the_self_made_are_refused() {
     let identity = service::Identity::load(&directory).expect("identity");
     let impostor = service::tls::Trust::load(identity.into(), members, None).expect("trust");
     check(refusal(impostor).await, "DecryptError");
+    // Expired and early; who else is refused at the same time in other tests only adds to it.
+    until("each is counted with its reason", || {
+        refused("certificate_stranger") > before[0] && refused("certificate_expired") >= before[1] + 2
+    })
+    .await;
     server.stop().await;
 }
 
@@ -129,6 +143,7 @@ async fn a_revocation_list_acts_without_a_restart_and_closes_connections() {
     assert_eq!(whoami(other.clone()).await.expect("not revoked"), "peer1");
 
     std::fs::write(crls.join("HospitalA.crl"), world.hospital.crl(&[revoked])).expect("write");
+    let before = ["certificate_revoked", "no_longer_trusted"].map(refused);
     until("the list is read", || trust.is_revoked(&revoked.certificate)).await;
     // The channel that was open is closed, a new one is refused; the other goes on.
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -136,6 +151,10 @@ async fn a_revocation_list_acts_without_a_restart_and_closes_connections() {
     whoami(world.trust(revoked, None).channel(&server.target()).expect("channel"))
         .await
         .expect_err("revoked");
+    until("both are counted", || {
+        refused("certificate_revoked") > before[0] && refused("no_longer_trusted") > before[1]
+    })
+    .await;
     assert_eq!(whoami(other.clone()).await.expect("not revoked"), "peer1");
 
     // A damaged list changes nothing, nor does one that another organisation signed.

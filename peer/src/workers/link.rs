@@ -16,7 +16,7 @@ use service::{Code, Problem};
 use tokio::time::Instant;
 
 use super::{Ended, failed};
-use crate::gateway::metrics::{WORKER_CALLS, WORKER_MODULES};
+use crate::metrics::{WORKER_CALLS, WORKER_MODULES};
 
 /// A module that was sent a moment ago is on its way; later it is sent again: the worker may be a new one.
 const MODULE_PATIENCE: Duration = Duration::from_secs(1);

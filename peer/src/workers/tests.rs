@@ -45,14 +45,14 @@ async fn create(pool: &Workers, deadline: Instant) -> Result<rpc::Done, Problem>
 #[tokio::test]
 async fn a_module_is_sent_when_it_is_needed_and_once() {
     let (pool, _) = pool(1);
-    let before = crate::gateway::metrics::WORKER_MODULES.get();
+    let before = crate::metrics::WORKER_MODULES.get();
     let routed = pool
         .route(&sha256(b"component"), "create", br#"["one"]"#, soon())
         .await
         .expect("routed");
     assert_eq!((routed.subject.as_str(), routed.query), ("one", false));
     create(&pool, soon()).await.expect("done");
-    assert!(crate::gateway::metrics::WORKER_MODULES.get() > before);
+    assert!(crate::metrics::WORKER_MODULES.get() > before);
 }
 
 #[tokio::test]
