@@ -6,7 +6,7 @@ BIN := $(CARGO_TARGET_DIR)/release
 # Where what draws dashboards is installed.
 BOARDS := $(HOME)/.cache/medledger/boards
 
-.PHONY: images help demo demo-short down test build programs contracts prepare lint deny bench boards simulate chaos-hour clean
+.PHONY: images help demo demo-short down test build programs contracts prepare lint deny bench boards simulate chaos chaos-short chaos-hour clean
 
 help: ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,13 @@ boards: ## draws the dashboards from a Prometheus that scrapes a network (PROMET
 
 simulate: build ## the seeded simulation, SEEDS=500 of them
 	SEEDS=$${SEEDS:-500} cargo test --release --workspace --test simulation -- --nocapture
+
+# Any cluster that kubectl reaches: KUBECONFIG, NAMESPACE, RELEASE; docs/chaos.md tells the rest.
+chaos: programs ## every fault of docs/chaos.md on a cluster with a release, under load; EXPERIMENTS="pod-peer drain" for some
+	$(BIN)/medledger chaos run $(EXPERIMENTS) $(if $(WRITE),--write $(WRITE)) --report target/chaos/report.json
+
+chaos-short: programs ## the same with one pod of each kind: what CI runs
+	$(BIN)/medledger chaos run --short --report target/chaos/report.json
 
 chaos-hour: build ## loops of kill -9 over every process under load for CHAOS_SECONDS (an hour), then the full check
 	MEDLEDGER_CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} MEDLEDGER_CHAOS_SEED=$${SEED:-1} \

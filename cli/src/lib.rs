@@ -10,6 +10,7 @@
 //! | [`unary`], [`client`] | its calls: one at a time for people, many at once for loads and tests |
 //! | [`record`], [`tx`], [`block`], [`contract`], [`verify`] | the commands of those names |
 //! | [`bench`] | measurements, and the check that nothing was lost or doubled |
+//! | [`chaos`] | faults under load on a Kubernetes cluster, and the judgement of what was promised |
 //! | [`demo`] | the walk through everything, with processes killed |
 
 pub mod args;
@@ -17,6 +18,7 @@ pub mod bench;
 pub mod block;
 pub mod ca;
 pub mod calls;
+pub mod chaos;
 pub mod client;
 pub mod cluster;
 pub mod contract;
@@ -49,6 +51,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Contract(command) => contract::run(command, output),
         Command::Verify(args) => verify::run(&args, output).await,
         Command::Bench(args) => bench::run(&args, output).await,
+        Command::Chaos(command) => chaos::run(command, output).await,
         Command::Demo(args) => demo::run(&args, output).await,
         Command::Pause => {
             let tasks = service::Tasks::new();
