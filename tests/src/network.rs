@@ -14,6 +14,7 @@ pub mod client;
 pub mod doors;
 pub mod forge;
 pub mod load;
+pub mod prometheus;
 
 use std::{
     collections::BTreeMap,
