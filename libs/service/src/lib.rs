@@ -20,6 +20,8 @@ pub mod metrics;
 pub mod mux;
 pub mod problem;
 pub mod quota;
+pub mod renewal;
+pub mod resolve;
 pub mod rpc;
 pub mod serve;
 pub mod settings;
