@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use ledger_log::kafka::KafkaLog;
 use protocol::genesis::Channel;
-use service::{Caller, Identity, Role, Tasks, health, rpc, serve, tls::Trust};
+use service::{Caller, Identity, Role, Tasks, health, renewal, rpc, serve, tls::Trust};
 
 use crate::{Broadcast, Orderer, Parts, config::Config};
 
@@ -22,6 +22,13 @@ pub async fn run(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     let health = health::Health::new();
     let trust = Trust::load(identity.clone(), channel.members, config.crls.clone())?;
     trust.watch(tasks, &health, CRL_PERIOD);
+    renewal::watch(
+        tasks,
+        &health,
+        &trust,
+        config.identity.clone(),
+        Duration::from_millis(config.renewal_spread_ms),
+    );
     let log = KafkaLog::open(&config.kafka, prometheus::default_registry())?;
     let lists = trust.clone();
     let parts = Parts {

@@ -3,7 +3,7 @@
 //! | path | says |
 //! |---|---|
 //! | `/livez` | 200 while the process runs at all |
-//! | `/readyz` | 200 unless a check is starting or failed, or the process is ending. Degraded is ready: it still serves |
+//! | `/readyz` | 200 unless a check is starting or failed, or the process was asked to end. Degraded is ready: it still serves |
 //! | `/health` | every check, JSON |
 //! | `/metrics` | Prometheus text |
 //!
@@ -171,7 +171,7 @@ fn routes(app: App) -> Router {
 
 impl App {
     fn report(&self) -> Report {
-        let ending = self.tasks.is_cancelled();
+        let ending = self.tasks.is_leaving();
         Report {
             ready: self.health.is_ready() && !ending,
             ending,

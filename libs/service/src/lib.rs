@@ -19,6 +19,8 @@ pub mod lists;
 pub mod mux;
 pub mod problem;
 pub mod quota;
+pub mod renewal;
+pub mod resolve;
 pub mod rpc;
 pub mod serve;
 pub mod settings;

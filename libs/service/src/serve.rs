@@ -5,9 +5,11 @@
 //!           └─ deadlines; bounded in all and by source address
 //! ```
 //! A connection ends when its certificate expires or is revoked. When the process ends, connections are
-//! told, requests and streams under way finish, and after a deadline what is left is cut.
+//! told, requests and streams under way finish, and after a deadline what is left is cut. What still comes then
+//! is known to its sender as never taken.
 
 mod access;
+mod lingering;
 mod shares;
 
 use std::convert::Infallible;
@@ -39,6 +41,7 @@ use crate::tls::{CONNECTION_WINDOW_BYTES, Error, STREAM_WINDOW_BYTES, Trust};
 
 pub use access::Access;
 
+use lingering::{Lent, lend};
 use shares::{Share, Shares, source};
 
 static CONNECTIONS: LazyLock<IntGauge> = LazyLock::new(|| {
@@ -232,12 +235,17 @@ impl Port {
         let Some(_share) = self.by_identity.take(caller.account()) else {
             return refused("connections_of_identity");
         };
+        let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        let (stream, owner) = lend(stream);
         CONNECTIONS.inc();
-        self.serve(stream, caller).await;
+        self.serve(stream, protocol, caller).await;
+        if self.tasks.is_cancelled() {
+            owner.linger().await;
+        }
         CONNECTIONS.dec();
     }
 
-    async fn serve(&self, stream: TlsStream<TcpStream>, caller: Arc<Caller>) {
+    async fn serve(&self, stream: Lent, protocol: Option<Vec<u8>>, caller: Arc<Caller>) {
         let (routes, requests, of_requests) = (self.routes.clone(), self.requests.clone(), caller.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let share = requests.take(of_requests.account());
@@ -258,7 +266,7 @@ impl Port {
                 }))
             }
         });
-        let builder = self.http();
+        let builder = self.http(protocol.as_deref());
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         tokio::select! {
@@ -278,10 +286,15 @@ impl Port {
         let _ = tokio::time::timeout(self.config.drain_deadline, connection).await;
     }
 
-    fn http(&self) -> auto::Builder<Executor> {
+    /// Where the handshake has settled the protocol nobody waits for the first bytes to tell it: a connection without any
+    /// yet would be cut when the process ends, and a request on its way lost without an answer.
+    fn http(&self, protocol: Option<&[u8]>) -> auto::Builder<Executor> {
         let mut builder = auto::Builder::new(Executor {
             tasks: self.tasks.clone(),
         });
+        if protocol == Some(b"h2") {
+            builder = builder.http2_only();
+        }
         builder
             .http2()
             .timer(TokioTimer::new())

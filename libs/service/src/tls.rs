@@ -10,6 +10,7 @@ mod connect;
 mod verify;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
@@ -334,16 +335,18 @@ fn read_list(file: &Path, members: &Members) -> Result<Crl, Error> {
     })
 }
 
-/// Names, sizes and times of change: differs when a list has changed.
-fn fingerprint(directory: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+/// What shows that a file is another one or was written to. Of a symbolic link it is the file behind it: Kubernetes
+/// swaps a link to all files of a volume.
+type Facts = Option<(u64, u64, SystemTime)>;
+
+/// Differs when a list has changed.
+fn fingerprint(directory: &Path) -> Vec<(Facts, PathBuf)> {
     let files = list_files(directory).unwrap_or_default();
-    let facts = files.into_iter().map(|file| {
-        let metadata = std::fs::metadata(&file).ok();
-        let length = metadata.as_ref().map_or(0, std::fs::Metadata::len);
-        let modified = metadata.and_then(|metadata| metadata.modified().ok());
-        (file, length, modified)
-    });
-    facts.collect()
+    let facts = |file: &Path| {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+    };
+    files.into_iter().map(|file| (facts(&file), file)).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use service::Tasks;
 use service::health::{self, Health};
 use service::identity::Identity;
 use service::signer::{BatchSigner, Config};
-use support::{SECOND, World};
+use support::{SECOND, World, get};
 
 #[tokio::test]
 async fn contents_that_wait_together_share_a_signature() {
@@ -76,16 +76,6 @@ async fn a_full_signer_refuses() {
     let refused = outcomes.into_iter().find_map(Result::err).expect("one refused");
     assert_eq!(refused.code, service::Code::ResourceExhausted);
     tasks.cancel();
-}
-
-async fn get(address: std::net::SocketAddr, path: &str) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connect");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("write");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("read");
-    answer
 }
 
 #[tokio::test]

@@ -354,6 +354,7 @@ impl<C: ListCall> Reader<C> {
             flow: self.flow.clone(),
         };
         let mut draining = false;
+        let mut ends = None;
         loop {
             let received = tokio::select! {
                 received = self.incoming.message() => received,
@@ -362,7 +363,7 @@ impl<C: ListCall> Reader<C> {
                     self.flow.state.lock().draining = true;
                     continue;
                 }
-                () = drained(&self.flow), if draining => return,
+                () = drained(&self.flow, &mut ends), if draining => return,
                 () = gone(&self.flow), if !draining => return,
             };
             match received {
@@ -385,12 +386,14 @@ impl<C: ListCall> Reader<C> {
     }
 }
 
-/// Everything accepted is answered, and nothing more has come for a moment.
-async fn drained<C: ListCall>(flow: &Flow<C>) {
+/// Everything accepted was answered a moment ago. Whoever goes on sending meanwhile is refused, and does not hold up
+/// the end: a stream that ends in order has taken nothing that it has not answered.
+async fn drained<C: ListCall>(flow: &Flow<C>, ends: &mut Option<Instant>) {
     while !flow.is_idle() {
         flow.room.notified().await;
     }
-    tokio::time::sleep(LINGER).await;
+    let ends = *ends.get_or_insert_with(|| Instant::now() + LINGER);
+    tokio::time::sleep_until(ends).await;
 }
 
 async fn gone<C: ListCall>(flow: &Flow<C>) {
