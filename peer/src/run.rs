@@ -15,6 +15,7 @@ use service::{
     Tasks,
     health::Health,
     identity::{Identity, Role},
+    renewal,
     tls::Trust,
 };
 
@@ -83,6 +84,8 @@ pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeEr
         config.crls,
     )?;
     trust.watch(tasks, &health, Duration::from_secs(1));
+    let spread = Duration::from_millis(config.renewal_spread_ms);
+    renewal::watch(tasks, &health, &trust, config.identity, spread);
     let parts = gateway::Parts {
         tasks: tasks.clone(),
         ledger: Arc::clone(&ledger),
@@ -111,8 +114,8 @@ pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeEr
     Ok(ledger)
 }
 
-/// Makes the attester's guard, once.
-pub fn init_guard(config: &Config) -> Result<(), ServeError> {
+/// Makes the attester's guard, once. `if_absent`: see [`guard::Guard::init_if_absent`].
+pub fn init_guard(config: &Config, if_absent: bool) -> Result<(), ServeError> {
     let attester = config.attester.as_ref().ok_or(ServeError::NoAttester)?;
     let channel = Channel::from_genesis(&read(&config.genesis)?)?;
     let identity = Identity::load_as(Role::Peer, &attester.identity)?;
@@ -121,7 +124,16 @@ pub fn init_guard(config: &Config) -> Result<(), ServeError> {
         attester: identity.hash(),
         partitions: channel.partitions(),
     };
-    Ok(guard::Guard::init(&attester.guard, owner)?)
+    let made = match if_absent {
+        true => guard::Guard::init_if_absent(&attester.guard, owner)?,
+        false => guard::Guard::init(&attester.guard, owner).map(|()| true)?,
+    };
+    let file = attester.guard.display();
+    match made {
+        true => tracing::warn!(%file, "a guard was made: never again for this attester's key"),
+        false => tracing::info!(%file, "the guard is there"),
+    }
+    Ok(())
 }
 
 fn attester_key(config: &AttesterConfig) -> Result<AttesterKey, ServeError> {
