@@ -7,6 +7,7 @@
 
 mod agent;
 mod cluster;
+mod disk;
 mod experiments;
 mod fault;
 mod heal;
@@ -193,6 +194,7 @@ async fn one(
             heal::nodes(scene.cluster).await?;
             heal::replicas(scene.cluster).await?;
             heal::by_agents(scene.cluster, scene.agents).await?;
+            disk::uncover(scene.cluster, scene.agents).await?;
             let why = causes(&error);
             recovery::recovered(scene.cluster, scene.before, scene.load).await?;
             let to_ms = scene.load.now().await?.at_ms;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     agent::Agents,
     cluster::{Cluster, Component, MARK, Pod},
+    disk,
     experiments::{Fault, How, Which},
     heal,
     kubectl::{items, text},
@@ -243,24 +244,42 @@ impl Scene<'_> {
         Ok(format!("{} for {} s", names(&pods), CUT.as_secs()))
     }
 
+    /// The volume itself, if it has an end of its own; else a small disk in its place.
     async fn full_disk(&self) -> Result<Made> {
-        let peer = self.spare_peer().await?;
-        let (disk, asked) = (
+        let mut peer = self.spare_peer().await?;
+        let (bytes, asked) = (
             self.agents.disk_bytes(&peer).await?,
             volume::bytes(self.cluster, &peer).await?,
         );
-        if disk > asked * 2 {
-            let gib = |bytes: u64| bytes >> 30;
-            return Ok(Made::Skipped(format!(
-                "the volume of {} GiB lies on a disk of {} GiB that others use too",
-                gib(asked),
-                gib(disk)
-            )));
+        let shared = bytes > asked * 2;
+        if shared {
+            if !disk::cover(self.cluster, self.agents, &peer).await? {
+                let why = format!("the disk of {}'s volume is not its own", peer.name);
+                return Ok(Made::Skipped(why));
+            }
+            recovery::recovered(self.cluster, self.before, self.load).await?;
+            peer = self.cluster.named(&peer.name).await?;
+            let bytes = self.agents.disk_bytes(&peer).await?;
+            ensure!(
+                bytes <= disk::SMALL_BYTES,
+                "{} is on a disk of {bytes} bytes, not on a small one",
+                peer.name
+            );
         }
         self.agents.fill(&peer).await?;
         tokio::time::sleep(CUT).await;
         heal::by_agents(self.cluster, self.agents).await?;
-        Ok(Made::Hit(format!("{} for {} s", peer.name, CUT.as_secs())))
+        if shared {
+            // That it goes on by itself is shown before it gets its own volume back.
+            recovery::recovered(self.cluster, self.before, self.load).await?;
+            disk::uncover(self.cluster, self.agents).await?;
+        }
+        let which = if shared {
+            "a small disk in its place"
+        } else {
+            "its volume"
+        };
+        Ok(Made::Hit(format!("{}, {which}, for {} s", peer.name, CUT.as_secs())))
     }
 
     async fn freeze(&self) -> Result<String> {

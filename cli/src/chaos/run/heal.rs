@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     agent::{Agents, healing},
     cluster::{Cluster, MARK},
+    disk,
     fault::until,
     kubectl::{items, text},
     pod,
@@ -34,6 +35,7 @@ pub async fn all(cluster: &Cluster, say: &dyn Fn(&str)) -> Result<()> {
         say(&format!("{set} has its replicas again"));
     }
     by_agents(cluster, &agents).await?;
+    disk::uncover(cluster, &agents).await?;
     pod::delete(cluster).await?;
     agents.delete().await
 }
