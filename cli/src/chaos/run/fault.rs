@@ -23,6 +23,9 @@ const CUT: Duration = Duration::from_secs(30);
 const FROZEN: Duration = Duration::from_secs(60);
 /// Kubernetes takes 40 to 50 seconds to notice that a node is gone.
 const DARK: Duration = Duration::from_secs(60);
+/// A container that crashed often waits before it is started again.
+const RESTARTED_WITHIN: Duration = Duration::from_secs(180);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 const DRAINED_WITHIN: Duration = Duration::from_secs(240);
 const ROLLED_WITHIN: Duration = Duration::from_secs(300);
 /// Until a fault shows: the calls under way have ended.
@@ -38,15 +41,26 @@ pub struct Scene<'a> {
 
 /// How it went: what was hit, or why it cannot be tried here.
 pub enum Made {
-    Hit(String),
+    /// `over`: when the fault was.
+    Hit {
+        what: String,
+        over: Instant,
+    },
     Skipped(String),
+}
+
+impl Made {
+    fn now(what: String) -> Made {
+        let over = Instant::now();
+        Made::Hit { what, over }
+    }
 }
 
 impl Scene<'_> {
     /// Makes the fault and undoes it; a fault that passes by itself is only made.
     pub async fn make(&self, fault: Fault) -> Result<Made> {
         let hit = match fault {
-            Fault::Kill(how, which) => self.kill(how, which).await?,
+            Fault::Kill(how, which) => return self.kill(how, which).await,
             Fault::EachBroker => self.each_broker().await?,
             Fault::Outage => self.outage().await?,
             Fault::PowerCut => return self.power_cut().await,
@@ -58,24 +72,37 @@ impl Scene<'_> {
             Fault::FullDisk => return self.full_disk().await,
             Fault::Freeze => self.freeze().await?,
         };
-        Ok(Made::Hit(hit))
+        Ok(Made::now(hit))
     }
 
-    async fn kill(&self, how: How, which: Which) -> Result<String> {
+    async fn kill(&self, how: How, which: Which) -> Result<Made> {
         let pods: Vec<Pod> = match which {
             Which::One(component) => self.cluster.of(component).await?.into_iter().take(1).collect(),
             Which::All(component) => self.cluster.of(component).await?,
             Which::OfOrganisation(component) => largest(self.cluster.of(component).await?),
         };
+        let made = Made::now(names(&pods));
         match how {
             How::Delete => self.delete(&pods).await?,
-            How::Crash => {
-                for pod in &pods {
-                    self.agents.signal(pod, "KILL").await?;
-                }
-            }
+            How::Crash => self.crash(&pods).await?,
         }
-        Ok(names(&pods))
+        Ok(made)
+    }
+
+    /// The containers are started again when this returns: before, a pod may still be called ready.
+    async fn crash(&self, pods: &[Pod]) -> Result<()> {
+        for pod in pods {
+            self.agents.signal(pod, "KILL").await?;
+        }
+        for pod in pods {
+            let another = async || {
+                let now = self.cluster.named(&pod.name).await?;
+                anyhow::Ok(!now.container_id.is_empty() && now.container_id != pod.container_id)
+            };
+            let what = format!("{} is started again", pod.name);
+            until(&what, RESTARTED_WITHIN, LOOK_EVERY, another).await?;
+        }
+        Ok(())
     }
 
     async fn delete(&self, pods: &[Pod]) -> Result<()> {
@@ -90,7 +117,7 @@ impl Scene<'_> {
         let brokers = self.cluster.of(Component::Kafka).await?;
         for broker in &brokers {
             let broker = self.cluster.named(&broker.name).await?;
-            self.agents.signal(&broker, "KILL").await?;
+            self.crash(&[broker]).await?;
             recovery::recovered(self.cluster, self.before, self.load).await?;
         }
         Ok(format!("one after the other: {}", names(&brokers)))
@@ -161,11 +188,9 @@ impl Scene<'_> {
             .await?;
         heal::run_hook(&stop, &node).await?;
         tokio::time::sleep(DARK).await;
+        let made = Made::now(format!("{node} with {pods} pods, dark for {} s", DARK.as_secs()));
         heal::nodes(self.cluster).await?;
-        Ok(Made::Hit(format!(
-            "{node} with {pods} pods, dark for {} s",
-            DARK.as_secs()
-        )))
+        Ok(made)
     }
 
     async fn drain(&self) -> Result<String> {
@@ -279,7 +304,7 @@ impl Scene<'_> {
         } else {
             "its volume"
         };
-        Ok(Made::Hit(format!("{}, {which}, for {} s", peer.name, CUT.as_secs())))
+        Ok(Made::now(format!("{}, {which}, for {} s", peer.name, CUT.as_secs())))
     }
 
     async fn freeze(&self) -> Result<String> {
@@ -327,10 +352,12 @@ fn grown(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTree
 }
 
 /// Until something is so; for waits that are no recovery.
-pub async fn until<F>(what: &str, within: Duration, every: Duration, mut asked: impl FnMut() -> F) -> Result<()>
-where
-    F: Future<Output = Result<bool>>,
-{
+pub async fn until(
+    what: &str,
+    within: Duration,
+    every: Duration,
+    mut asked: impl AsyncFnMut() -> Result<bool>,
+) -> Result<()> {
     let deadline = Instant::now() + within;
     while !asked().await? {
         ensure!(Instant::now() < deadline, "not within {within:?}: {what}");

@@ -55,10 +55,8 @@ pub async fn nodes(cluster: &Cluster) -> Result<Vec<String>> {
                 let start =
                     hook(NODE_START).with_context(|| format!("{name} was stopped, and {NODE_START} is not set"))?;
                 run_hook(&start, name).await?;
-                until(&format!("{name} is ready"), NODE_READY_WITHIN, LOOK_EVERY, || {
-                    node_ready(cluster, name)
-                })
-                .await?;
+                let ready = async || node_ready(cluster, name).await;
+                until(&format!("{name} is ready"), NODE_READY_WITHIN, LOOK_EVERY, ready).await?;
             }
             Some(_) => {
                 cluster.kubectl.run(&["uncordon", name]).await?;
