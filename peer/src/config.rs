@@ -15,6 +15,7 @@ use service::{
 use crate::{
     gateway::config::{Limits, Quotas},
     peers,
+    reporting::ReportingConfig,
     run::ScrubConfig,
     state::Tuning,
 };
@@ -54,6 +55,8 @@ pub struct Config {
     pub state: Tuning,
     #[serde(default)]
     pub scrub: ScrubConfig,
+    /// On the one peer that counts what the ministry is told.
+    pub reporting: Option<ReportingConfig>,
     #[serde(default)]
     pub log: telemetry::Format,
 }
@@ -76,6 +79,9 @@ impl Settings for Config {
             return Err(Broken::new("health", "must be another address than listen"));
         }
         self.kafka.check()?;
+        if let Some(reporting) = &self.reporting {
+            reporting.check()?;
+        }
         self.limits.check()
     }
 
@@ -89,6 +95,9 @@ impl Settings for Config {
         if let Some(attester) = &mut self.attester {
             anchor(base, &mut attester.identity);
             anchor(base, &mut attester.guard);
+        }
+        if let Some(codes) = self.reporting.as_mut().and_then(|reporting| reporting.codes.as_mut()) {
+            anchor(base, codes);
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod gateway;
 pub mod ledger;
 pub mod peers;
 pub mod query;
+pub mod reporting;
 pub mod run;
 pub mod state;
 mod verify;

@@ -11,7 +11,7 @@ pub mod chain;
 pub mod control;
 mod deltas;
 mod effects;
-mod follow;
+pub(crate) mod follow;
 mod metrics;
 pub mod prepare;
 pub mod validate;
