@@ -141,7 +141,15 @@ pub fn service(parts: Parts) -> Result<Served, tls::Error> {
         .iter()
         .map(|other| Arc::clone(other) as Arc<dyn Candidate>)
         .collect();
-    let gateway = Gateway::new(tasks, endorser, orderers, peers, others, &parts.quotas, parts.reports.clone());
+    let gateway = Gateway::new(
+        tasks,
+        endorser,
+        orderers,
+        peers,
+        others,
+        &parts.quotas,
+        parts.reports.clone(),
+    );
     let access = access(gateway.identity.msp_id());
     let routes = grpc_routes(rpc::gateway_server(grpc::GatewayService(Arc::clone(&gateway))))
         .merge(grpc_routes(rpc::peer_server(for_peers)))

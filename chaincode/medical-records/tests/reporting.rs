@@ -107,7 +107,7 @@ fn an_encounter_that_breaks_a_rule_is_refused_by_field() {
         ("sex", json!("femalePregnant"), "sex: below five years"),
         ("outcome", json!("9"), "outcome: an outcome's code"),
         ("codes", json!("Secret"), "codes: version of a list"),
-        ("facility", json!("HospitalB-1"), "encounter.facility: "),
+        ("facility", json!("HospitalB-1"), "encounter: expected one of"),
     ] {
         refused(&mut ledger, &physician(), "addEncounter", with(field, value), expected);
     }

@@ -53,8 +53,8 @@ fn cells(people: &[Cell]) -> Cells {
     cells
 }
 
-/// All ways in which this person could have been another.
-fn others(cell: &Cell) -> Vec<Cell> {
+/// All ways in which this person could have been another: in one respect, or in age, sex and items at once.
+fn others(cell: &Cell, at_once: bool) -> Vec<Cell> {
     let mut others = Vec::new();
     let mut push = |change: &dyn Fn(&mut Cell)| {
         let mut other = cell.clone();
@@ -69,25 +69,32 @@ fn others(cell: &Cell) -> Vec<Cell> {
     for triage in TRIAGE {
         push(&|other| other.triage = triage);
     }
+    let sets = (1..1 << ITEMS.len()).map(|set| {
+        let items = (0..ITEMS.len()).filter(|at| set >> at & 1 == 1);
+        items.map(|at| ITEMS[at].to_owned()).collect::<Vec<_>>()
+    });
+    let sets: Vec<Vec<String>> = sets.collect();
+    for items in &sets {
+        push(&|other| other.items.clone_from(items));
+    }
     for age in AGES {
         for sex in SEXES.into_iter().filter(|sex| possible(age, *sex)) {
             push(&|other| (other.age, other.sex) = (age, sex));
+            for items in sets.iter().filter(|_| at_once) {
+                push(&|other| {
+                    (other.age, other.sex) = (age, sex);
+                    other.items.clone_from(items);
+                });
+            }
         }
-    }
-    for set in 1..1 << ITEMS.len() {
-        let items = (0..ITEMS.len())
-            .filter(|at| set >> at & 1 == 1)
-            .map(|at| ITEMS[at].to_owned());
-        let items: Vec<String> = items.collect();
-        push(&|other| other.items.clone_from(&items));
     }
     others
 }
 
 /// Each with one of the people as another.
-fn neighbours(people: &[Cell]) -> impl Iterator<Item = Vec<Cell>> {
+fn neighbours(people: &[Cell], at_once: bool) -> impl Iterator<Item = Vec<Cell>> {
     people.iter().enumerate().flat_map(move |(at, cell)| {
-        others(cell).into_iter().map(move |other| {
+        others(cell, at_once).into_iter().map(move |other| {
             let mut people = people.to_vec();
             people[at] = other;
             people
@@ -95,20 +102,39 @@ fn neighbours(people: &[Cell]) -> impl Iterator<Item = Vec<Cell>> {
     })
 }
 
-/// The small counts that only one count can be, as far as one or two changes show.
-fn found(rules: &Rules, people: &[Cell]) -> Vec<String> {
-    let told = published(rules, people);
+/// Each with some of one category, or of one facility, in another.
+fn moved(people: &[Cell]) -> Vec<Vec<Cell>> {
+    let mut all = Vec::new();
+    let mut move_all = |of: &dyn Fn(&Cell) -> bool, change: &dyn Fn(&mut Cell)| {
+        let mut moved = people.to_vec();
+        for cell in people.iter().enumerate().filter(|(_, cell)| of(cell)).map(|(at, _)| at) {
+            change(&mut moved[cell]);
+            all.push(moved.clone());
+        }
+    };
+    for from in TRIAGE {
+        for to in TRIAGE {
+            move_all(&|cell| cell.triage == from, &|cell| cell.triage = to);
+        }
+    }
+    for from in FACILITIES {
+        for to in FACILITIES {
+            move_all(&|cell| cell.facility == from, &|cell| cell.facility = to.to_owned());
+        }
+    }
+    all
+}
+
+/// The small counts that can be no other, as far as such changes show.
+fn found<P: PartialEq>(publish: &dyn Fn(&[Cell]) -> P, threshold: u64, people: &[Cell]) -> Vec<String> {
+    let told = publish(people);
     let truth = cells(people);
-    let small = |count: u64| (1..rules.threshold).contains(&count);
-    let mut left: Vec<String> = truth
-        .iter()
-        .filter(|(_, count)| small(**count))
-        .map(|(name, _)| name.clone())
-        .collect();
+    let small = truth.iter().filter(|(_, count)| (1..threshold).contains(count));
+    let mut left: Vec<String> = small.map(|(name, _)| name.clone()).collect();
     let differs = |other: &Cells, name: &String| other.get(name).copied().unwrap_or(0) != truth[name];
     let mut near = Vec::new();
-    for one in neighbours(people) {
-        if published(rules, &one) == told {
+    for one in moved(people).into_iter().chain(neighbours(people, true)) {
+        if publish(&one) == told {
             let other = cells(&one);
             left.retain(|name| !differs(&other, name));
         } else {
@@ -118,9 +144,8 @@ fn found(rules: &Rules, people: &[Cell]) -> Vec<String> {
     // Two changes, the first of which is about the cell.
     while let Some(name) = left.first().cloned() {
         let first = near.iter().filter(|one| differs(&cells(one), &name));
-        let mut two = first.flat_map(|one| neighbours(one));
-        let witness = two.find(|two| differs(&cells(two), &name) && published(rules, two) == told);
-        match witness {
+        let mut two = first.flat_map(|one| moved(one).into_iter().chain(neighbours(one, false)));
+        match two.find(|two| differs(&cells(two), &name) && publish(two) == told) {
             Some(witness) => {
                 let other = cells(&witness);
                 left.retain(|name| !differs(&other, name));
@@ -155,27 +180,29 @@ fn any_person() -> impl Strategy<Value = Cell> {
 }
 
 #[test]
-fn the_search_finds_who_can_be_found() {
-    // One facility alone is withheld while the number of all is told: the search must say so of a report that
-    // withholds too little. Here the rule itself is broken, by asking it with a threshold below the attack's.
+fn the_search_finds_who_is_badly_hidden() {
+    // Small counts are left out and the number of all is told, and nothing else is done: both facilities that are left
+    // out must be as full as they can be.
     let mut people = vec![cell("A-1"); 8];
-    people.extend(vec![cell("A-2"); 4]);
-    let lax = rules(3);
-    let told = published(&lax, &people);
-    let facilities: Vec<_> = told.facilities.iter().map(|told| told.treated).collect();
-    assert_eq!(facilities, [Some(8), Some(4), None]);
-    assert!(neighbours(&people).all(|other| {
-        published(&lax, &other) != told || cells(&other).get("facility A-2") == cells(&people).get("facility A-2")
-    }));
+    people.extend(vec![cell("A-2"); 2]);
+    people.extend(vec![cell("C-1"); 2]);
+    let counts = |people: &[Cell]| FACILITIES.map(|name| people.iter().filter(|cell| cell.facility == name).count());
+    let naive = |people: &[Cell]| (people.len(), counts(people).map(|count| (count >= 3).then_some(count)));
+    assert_eq!(found(&naive, 3, &people), ["facility A-2", "facility C-1"]);
+    let rules = rules(3);
+    assert_eq!(
+        found(&|people| published(&rules, people), 3, &people),
+        Vec::<String>::new()
+    );
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 30, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn nobody_is_found(people in prop::collection::vec(any_person(), 1..30), threshold in prop::sample::select(vec![3, 5])) {
+    fn nobody_is_found(people in prop::collection::vec(any_person(), 1..25), threshold in prop::sample::select(vec![3, 5])) {
         let rules = rules(threshold);
-        let found = found(&rules, &people);
+        let found = found(&|people| published(&rules, people), threshold, &people);
         prop_assert!(found.is_empty(), "{:?} of {:?}", found, serde_json::to_string(&published(&rules, &people)));
     }
 }
