@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
 };
 
 /// A closed period. What is withheld is absent or null, and may be nothing or something.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// Its name: the start.
     pub period: u64,
@@ -35,7 +35,7 @@ pub struct Report {
     pub alerts: Vec<Alert>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AreaReport {
     pub area: String,
     /// People treated; null if withheld, and then all of the area is.
@@ -51,13 +51,13 @@ pub struct AreaReport {
     pub other_facilities: Option<u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Count {
     pub key: String,
     pub count: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ItemCount {
     pub item: String,
     /// `under5` or `over5`.
@@ -65,7 +65,7 @@ pub struct ItemCount {
     pub count: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MatrixCount {
     pub item: String,
     /// `<1`, `1-4`, `5-17`, `18-64` or `65+`.
@@ -75,7 +75,7 @@ pub struct MatrixCount {
     pub count: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FacilityReport {
     pub facility: String,
     pub area: String,
@@ -88,7 +88,7 @@ pub struct FacilityReport {
     pub beds: Vec<BedCount>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BedCount {
     pub kind: String,
     /// Staffed and usable.
@@ -98,7 +98,7 @@ pub struct BedCount {
 }
 
 /// A condition one case of which is an alert. Presence only, never a count, and never withheld.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct Alert {
     pub area: String,
     pub item: String,
