@@ -3,8 +3,10 @@
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/medledger-target
 BIN := $(CARGO_TARGET_DIR)/release
+# Where what draws dashboards is installed.
+BOARDS := $(HOME)/.cache/medledger/boards
 
-.PHONY: images help demo demo-short down test build programs contracts prepare lint deny bench simulate chaos-hour clean
+.PHONY: images help demo demo-short down test build programs contracts prepare lint deny bench boards simulate chaos chaos-short chaos-hour clean
 
 help: ## what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +47,19 @@ deny: ## licences, sources and bans of the dependencies
 bench: build ## the load table, beside the reference system's
 	$(BIN)/medledger bench
 
+boards: ## draws the dashboards from a Prometheus that scrapes a network (PROMETHEUS=http://127.0.0.1:9090)
+	@test -x $(BOARDS)/bin/python || { python3 -m venv $(BOARDS) && $(BOARDS)/bin/pip install --quiet 'matplotlib>=3.8,<4'; }
+	$(BOARDS)/bin/python grafana/draw.py --prometheus $${PROMETHEUS:-http://127.0.0.1:9090}
+
 simulate: build ## the seeded simulation, SEEDS=500 of them
 	SEEDS=$${SEEDS:-500} cargo test --release --workspace --test simulation -- --nocapture
+
+# Any cluster that kubectl reaches: KUBECONFIG, NAMESPACE, RELEASE; docs/chaos.md tells the rest.
+chaos: programs ## every fault of docs/chaos.md on a cluster with a release, under load; EXPERIMENTS="pod-peer drain" for some
+	$(BIN)/medledger chaos run $(EXPERIMENTS) $(if $(WRITE),--write $(WRITE)) --report target/chaos/report.json
+
+chaos-short: programs ## the same with one pod of each kind: what CI runs
+	$(BIN)/medledger chaos run --short --report target/chaos/report.json
 
 chaos-hour: build ## loops of kill -9 over every process under load for CHAOS_SECONDS (an hour), then the full check
 	MEDLEDGER_CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} MEDLEDGER_CHAOS_SEED=$${SEED:-1} \

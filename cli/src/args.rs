@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     beds,
     bench::BenchArgs,
-    block, ca, cluster, contract, demo, encounter,
+    block, ca, chaos, cluster, contract, demo, encounter,
     network::{self, Network},
     output::Output,
     record, report,
@@ -69,6 +69,9 @@ pub enum Command {
     Bench(BenchArgs),
     /// Four organisations, a real Kafka, and processes killed under them, step by step
     Demo(demo::DemoArgs),
+    /// Faults under load on a Kubernetes cluster, and whether every promise was kept
+    #[command(subcommand)]
+    Chaos(chaos::ChaosCommand),
     /// Do nothing until told to end: keeps a pod there for `kubectl exec`
     #[command(hide = true)]
     Pause,
@@ -194,7 +197,13 @@ mod tests {
             "medledger demo --short",
             "medledger verify --compare --allow-missing",
             "medledger network up --network DIR --fresh",
+            "medledger network prometheus --every 15 --rules a.yaml --rules b.yaml",
             "medledger ca issue --dir DIR --role worker --name worker0",
+            "medledger chaos load --network DIR --history FILE --seconds 10",
+            "medledger chaos judge --network DIR --history FILE --from-ms 1 --to-ms 2 --output json",
+            "medledger chaos run pod-peer drain --namespace N --release R --write docs/chaos.md --output json",
+            "medledger chaos run --short",
+            "medledger chaos heal --namespace N",
             "medledger cluster secrets --network DIR --only HospitalB --slug HospitalB=hospital-b",
             "medledger completions bash",
         ] {
@@ -212,10 +221,13 @@ mod tests {
             "medledger encounter add 940220-1234",
             "medledger verify --allow-missing",
             "medledger network up --kafka foo",
+            "medledger network prometheus --every 0",
             "medledger demo --kafka foo",
             "medledger verify --genesis g --kafka foo",
             "medledger ca issue --dir DIR --role king --name king0",
             "medledger bench --count 1 --seconds 1",
+            "medledger chaos judge --history FILE --from-ms 1",
+            "medledger chaos run pod-peer --short",
             "medledger cluster secrets --network DIR --slug HospitalB=Hospital_B",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");

@@ -11,6 +11,7 @@
 //! | [`record`], [`encounter`], [`beds`], [`report`] | the commands of those names |
 //! | [`tx`], [`block`], [`contract`], [`verify`] | and of those |
 //! | [`bench`] | measurements, and the check that nothing was lost or doubled |
+//! | [`chaos`] | faults under load on a Kubernetes cluster, and the judgement of what was promised |
 //! | [`demo`] | the walk through everything, with processes killed |
 
 pub mod args;
@@ -19,6 +20,7 @@ pub mod bench;
 pub mod block;
 pub mod ca;
 pub mod calls;
+pub mod chaos;
 pub mod client;
 pub mod cluster;
 pub mod contract;
@@ -56,6 +58,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Contract(command) => contract::run(command, output),
         Command::Verify(args) => verify::run(&args, output).await,
         Command::Bench(args) => bench::run(&args, output).await,
+        Command::Chaos(command) => chaos::run(command, output).await,
         Command::Demo(args) => demo::run(&args, output).await,
         Command::Pause => {
             let tasks = service::Tasks::new();

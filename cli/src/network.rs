@@ -18,6 +18,7 @@ pub mod layout;
 pub mod plan;
 mod ports;
 pub mod process;
+pub mod prometheus;
 pub mod ready;
 pub mod spec;
 pub mod status;

@@ -165,7 +165,7 @@ async fn log(genesis: &[u8], kafka: &str, properties: &Properties) -> Result<Ver
     brokers::reach(kafka).await?;
     let mut settings = KafkaSettings::new(kafka.split(','));
     settings.properties = properties.clone();
-    let log = KafkaLog::open(&settings, &prometheus::Registry::new())?;
+    let log = KafkaLog::open(&settings)?;
     // Derived state, thrown away at the end.
     let state = tempfile::tempdir().context("a directory for the state")?;
     let bar = progress::bar(0, "verifying");

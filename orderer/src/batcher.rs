@@ -78,7 +78,14 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub fn word(self) -> &'static str {
+    pub const WORDS: &[&str] = &[
+        Reason::Count.word(),
+        Reason::Bytes.word(),
+        Reason::Linger.word(),
+        Reason::Drain.word(),
+    ];
+
+    pub const fn word(self) -> &'static str {
         match self {
             Reason::Count => "count",
             Reason::Bytes => "bytes",

@@ -29,6 +29,13 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Health and metrics, plain HTTP.
     pub health: SocketAddr,
+    /// When it is asked to end it is not ready at once, and serves so long before it drains: who sends here hears of
+    /// it later.
+    #[serde(default)]
+    pub linger_on_end_ms: u64,
+    /// A process that finds its certificate renewed ends within this time, so that replicas do not go at once.
+    #[serde(default = "settings::renewal_spread_ms")]
+    pub renewal_spread_ms: u64,
     #[serde(default)]
     pub log: Format,
     /// Warn instead of refusing to run when topics are replicated weakly: for one broker on a desk.
@@ -151,6 +158,7 @@ impl Default for Bounds {
 impl settings::Settings for Config {
     fn check(&self) -> Result<(), Broken> {
         let broken = |field: &str, rule: String| Err(Broken::new(field, rule));
+        settings::check_end(self.linger_on_end_ms, self.renewal_spread_ms)?;
         let Batch {
             linger_ms,
             transactions_max,
@@ -213,14 +221,18 @@ brokers = ["127.0.0.1:9092"]
 "#;
 
     fn check(more: &str, expected: Result<(), &str>) {
+        check_text(&format!("{SMALLEST}{more}"), expected);
+    }
+
+    fn check_text(text: &str, expected: Result<(), &str>) {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("orderer.toml");
-        std::fs::write(&file, format!("{SMALLEST}{more}")).expect("written");
+        std::fs::write(&file, text).expect("written");
         let loaded = settings::load::<Config>(&file);
         match (loaded, expected) {
             (Ok(config), Ok(())) => assert_eq!(config.genesis, directory.path().join("genesis.bin")),
             (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
-            (loaded, _) => panic!("{more}: {loaded:?}"),
+            (loaded, _) => panic!("{text}: {loaded:?}"),
         }
     }
 
@@ -233,6 +245,15 @@ brokers = ["127.0.0.1:9092"]
         check(
             "append_timeout_ms = 0",
             Err("kafka.append_timeout_ms: at least 1000, not 0"),
+        );
+    }
+
+    #[test]
+    fn a_process_does_not_linger_for_ever() {
+        check_text(&format!("linger_on_end_ms = 60000{SMALLEST}"), Ok(()));
+        check_text(
+            &format!("linger_on_end_ms = 60001{SMALLEST}"),
+            Err("linger_on_end_ms: at most 60000, not 60001"),
         );
     }
 

@@ -18,7 +18,7 @@ mod bootstrap;
 mod broadcast;
 pub mod config;
 mod intake;
-mod metrics;
+pub mod metrics;
 mod partition;
 pub mod room;
 mod run;
@@ -128,7 +128,6 @@ struct Shared {
 impl Orderer {
     /// Starts the tasks; admission opens when the control chain is prepared and every partition has its marker.
     pub fn start(tasks: &Tasks, health: &Health, parts: Parts) -> Result<Self, Error> {
-        metrics::declare();
         let channel = Arc::new(Channel::from_genesis(&parts.genesis)?);
         let certificate = &parts.identity.certificate;
         if certificate.role != Role::Orderer {
@@ -168,6 +167,7 @@ impl Orderer {
                 )
             })
             .unzip();
+        metrics::known(&channel, &parts.bounds);
         let pool = pool(parts.bounds.check_threads)?;
         let (open, token) = (AtomicBool::new(false), tasks.token().clone());
         let orderer = Orderer {
@@ -180,7 +180,7 @@ impl Orderer {
                 log: parts.log.clone(),
             }),
         };
-        let check = health.check("log");
+        let check = health.check(ledger_log::NAME);
         let start = Start {
             orderer: orderer.clone(),
             bootstrap,
@@ -256,6 +256,7 @@ impl Start {
             return Ok(());
         }
         orderer.shared.open.store(true, Ordering::Release);
+        metrics::OPEN.set(1);
         tracing::info!(control_height = prepared.height, "open");
         loop {
             match log.reachable() {

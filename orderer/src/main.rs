@@ -21,7 +21,7 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let config: orderer::config::Config = settings::load(&args.at.config)?;
     telemetry::init(config.log);
-    let tasks = Tasks::new();
+    let tasks = Tasks::lingering(Duration::from_millis(config.linger_on_end_ms));
     tasks.end_on_signals()?;
     orderer::run(config, &tasks).await?;
     tasks.wait(END_DEADLINE).await?;

@@ -5,15 +5,16 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use ledger_log::kafka::KafkaLog;
 use protocol::genesis::Channel;
-use service::{Caller, Identity, Role, Tasks, health, rpc, serve, tls::Trust};
+use service::{Caller, Identity, Role, Tasks, health, renewal, rpc, serve, tls::Trust};
 
-use crate::{Broadcast, Orderer, Parts, config::Config};
+use crate::{Broadcast, Orderer, Parts, config::Config, metrics};
 
 /// How often revocation lists are looked at.
 const CRL_PERIOD: Duration = Duration::from_secs(1);
 
 /// Builds everything and starts it; it ends with `tasks`.
 pub async fn run(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
+    service::metrics::start(Role::Orderer.word(), &metrics::all());
     let genesis = std::fs::read(&config.genesis).with_context(|| config.genesis.display().to_string())?;
     let read = |path: &std::path::PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
     let modules = files(&config.modules)?
@@ -25,7 +26,14 @@ pub async fn run(config: Config, tasks: &Tasks) -> anyhow::Result<()> {
     let health = health::Health::new();
     let trust = Trust::load(identity.clone(), channel.members, config.crls.clone())?;
     trust.watch(tasks, &health, CRL_PERIOD);
-    let log = KafkaLog::open(&config.kafka, prometheus::default_registry())?;
+    renewal::watch(
+        tasks,
+        &health,
+        &trust,
+        config.identity.clone(),
+        Duration::from_millis(config.renewal_spread_ms),
+    );
+    let log = KafkaLog::open(&config.kafka)?;
     let lists = trust.clone();
     let parts = Parts {
         modules,

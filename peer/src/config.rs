@@ -8,7 +8,7 @@ use std::{
 use ledger_log::kafka::KafkaSettings;
 use serde::Deserialize;
 use service::{
-    settings::{Broken, Settings, anchor},
+    settings::{self, Broken, Settings, anchor},
     telemetry,
 };
 
@@ -57,6 +57,13 @@ pub struct Config {
     pub scrub: ScrubConfig,
     /// On the one peer that counts what the ministry is told.
     pub reporting: Option<ReportingConfig>,
+    /// When it is asked to end it is not ready at once, and serves so long before it drains: who sends here hears of
+    /// it later.
+    #[serde(default)]
+    pub linger_on_end_ms: u64,
+    /// A process that finds its certificate renewed ends within this time, so that replicas do not go at once.
+    #[serde(default = "settings::renewal_spread_ms")]
+    pub renewal_spread_ms: u64,
     #[serde(default)]
     pub log: telemetry::Format,
 }
@@ -78,6 +85,7 @@ impl Settings for Config {
         if self.listen == self.health && self.listen.port() != 0 {
             return Err(Broken::new("health", "must be another address than listen"));
         }
+        settings::check_end(self.linger_on_end_ms, self.renewal_spread_ms)?;
         self.kafka.check()?;
         if let Some(reporting) = &self.reporting {
             reporting.check()?;

@@ -27,8 +27,8 @@ use service::{Code, Problem, rpc};
 use tokio::time::Instant;
 
 use crate::gateway::config::Limits;
-use crate::gateway::metrics::{ENDORSEMENTS, outcome};
 use crate::ledger::{Ledger, Snapshot};
+use crate::metrics::{ENDORSEMENT_SECONDS, ENDORSEMENTS, outcome};
 use crate::workers::{Invocation, Workers};
 use check::Checked;
 use record::Record;
@@ -80,7 +80,9 @@ impl Endorser {
 
     /// Endorses at the named height.
     pub async fn endorse(&self, checked: &Checked, height: u64, deadline: Instant) -> Result<Endorsed, Problem> {
+        let began = Instant::now();
         let endorsed = self.try_endorse(checked, height, deadline).await;
+        ENDORSEMENT_SECONDS.observe(began.elapsed().as_secs_f64());
         ENDORSEMENTS.with_label_values(&[outcome(&endorsed)]).inc();
         endorsed
     }

@@ -27,7 +27,6 @@ mod events;
 pub mod gate;
 mod grpc;
 mod intent;
-pub mod metrics;
 mod network;
 pub mod openapi;
 mod orderers;
@@ -55,6 +54,7 @@ use service::{Caller, Problem, Role, Tasks, rpc};
 use crate::endorser::Endorser;
 use crate::endorser::serve::PeerService;
 use crate::ledger::Ledger;
+use crate::metrics::REQUESTS;
 use crate::peers::{Address, Peers};
 use crate::reporting::Reports;
 use crate::workers::Workers;
@@ -105,7 +105,6 @@ pub(crate) struct Gateway {
 
 /// Connects to workers, orderers and peers, and gives what is to be served.
 pub fn service(parts: Parts) -> Result<Served, tls::Error> {
-    metrics::declare();
     let Parts {
         tasks,
         ledger,
@@ -218,9 +217,7 @@ impl Gateway {
             Err(exceeded) => Err(exceeded.into()),
         };
         admitted.inspect_err(|problem| {
-            metrics::REQUESTS
-                .with_label_values(&[verb, problem.code.as_str()])
-                .inc();
+            REQUESTS.with_label_values(&[verb, problem.code.as_str()]).inc();
         })
     }
 }

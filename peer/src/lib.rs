@@ -17,6 +17,7 @@ pub mod config;
 pub mod endorser;
 pub mod gateway;
 pub mod ledger;
+pub mod metrics;
 pub mod peers;
 pub mod query;
 pub mod reporting;

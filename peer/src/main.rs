@@ -30,7 +30,13 @@ enum Command {
 #[derive(Subcommand)]
 enum GuardCommand {
     /// Makes the guard file, once, together with the attester's key
-    Init,
+    Init {
+        /// Do nothing if this attester's guard is there. DANGEROUS unless something else than the guard's own
+        /// disk remembers that it was made: a lost guard would be made anew, and the attester might sign a second header
+        /// for one height
+        #[arg(long)]
+        if_absent: bool,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -38,13 +44,13 @@ fn main() -> anyhow::Result<()> {
     let config: Config = settings::load(&args.config.context("--config FILE is missing")?)?;
     telemetry::init(config.log);
     if let Some(Command::Guard {
-        command: GuardCommand::Init,
+        command: GuardCommand::Init { if_absent },
     }) = args.command
     {
-        return Ok(run::init_guard(&config)?);
+        return Ok(run::init_guard(&config, if_absent)?);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let tasks = Tasks::new();
+    let tasks = Tasks::lingering(Duration::from_millis(config.linger_on_end_ms));
     let ended = runtime.block_on(async {
         tasks.end_on_signals()?;
         run::serve(&tasks, config).await?;

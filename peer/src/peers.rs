@@ -24,8 +24,8 @@ use tonic::transport::Channel;
 use crate::endorser::Endorsed;
 use crate::endorser::check::Checked;
 use crate::gateway::endorse::Candidate;
-use crate::gateway::metrics::PEERS_ALIVE;
 use crate::ledger::Ledger;
+use crate::metrics::PEERS_ALIVE;
 
 const EXCHANGE_EVERY: Duration = Duration::from_secs(1);
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -1,6 +1,8 @@
 //! Puts a peer together: the inside (log → state → attestations) and, around it, its servers.
 
+mod health;
 mod inside;
+mod replay;
 
 use std::{
     net::SocketAddr,
@@ -15,6 +17,7 @@ use service::{
     Tasks,
     health::Health,
     identity::{Identity, Role},
+    renewal,
     tls::Trust,
 };
 
@@ -26,6 +29,7 @@ use crate::{
     config::{AttesterConfig, Config},
     gateway,
     ledger::Ledger,
+    metrics,
     reporting::{self, ReportingConfig, Reports},
 };
 
@@ -60,13 +64,14 @@ pub enum ServeError {
 
 /// The whole process on Kafka: inside, servers, health.
 pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeError> {
+    service::metrics::start(Role::Peer.word(), &metrics::all(config.attester.is_some()));
     let health = Health::new();
     let listen = |address| move |cause| ServeError::Listen { address, cause };
     service::health::serve(tasks, health.clone(), config.health)
         .await
         .map_err(listen(config.health))?;
     let identity = Arc::new(Identity::load_as(Role::Peer, &config.identity)?);
-    let log = KafkaLog::open(&config.kafka, prometheus::default_registry())?;
+    let log = KafkaLog::open(&config.kafka)?;
     let secret = read(&config.secret)?;
     let inside = Inside {
         log: Arc::new(log),
@@ -88,6 +93,8 @@ pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeEr
         config.crls,
     )?;
     trust.watch(tasks, &health, Duration::from_secs(1));
+    let spread = Duration::from_millis(config.renewal_spread_ms);
+    renewal::watch(tasks, &health, &trust, config.identity, spread);
     let parts = gateway::Parts {
         tasks: tasks.clone(),
         ledger: Arc::clone(&ledger),
@@ -130,8 +137,8 @@ fn report(
     Ok(reports)
 }
 
-/// Makes the attester's guard, once.
-pub fn init_guard(config: &Config) -> Result<(), ServeError> {
+/// Makes the attester's guard, once. `if_absent`: see [`guard::Guard::init_if_absent`].
+pub fn init_guard(config: &Config, if_absent: bool) -> Result<(), ServeError> {
     let attester = config.attester.as_ref().ok_or(ServeError::NoAttester)?;
     let channel = Channel::from_genesis(&read(&config.genesis)?)?;
     let identity = Identity::load_as(Role::Peer, &attester.identity)?;
@@ -140,7 +147,16 @@ pub fn init_guard(config: &Config) -> Result<(), ServeError> {
         attester: identity.hash(),
         partitions: channel.partitions(),
     };
-    Ok(guard::Guard::init(&attester.guard, owner)?)
+    let made = match if_absent {
+        true => guard::Guard::init_if_absent(&attester.guard, owner)?,
+        false => guard::Guard::init(&attester.guard, owner).map(|()| true)?,
+    };
+    let file = attester.guard.display();
+    match made {
+        true => tracing::warn!(%file, "a guard was made: never again for this attester's key"),
+        false => tracing::info!(%file, "the guard is there"),
+    }
+    Ok(())
 }
 
 fn attester_key(config: &AttesterConfig) -> Result<AttesterKey, ServeError> {

@@ -6,9 +6,12 @@
 //!                        │ dead, busy └→ done | failed
 //!                        └→ another one, a bounded number of times, within the deadline
 //! ```
+//! Who they are changes while the peer lives: see `discovery`.
+//!
 //! The peer is the one who knows what a call has read: a [`View`] answers every question and keeps
 //! the record. A call that moves to another worker starts again with an empty record.
 
+mod discovery;
 mod failed;
 mod link;
 mod routes;
@@ -20,22 +23,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, RwLock};
 use protocol::Digest;
-use service::duplex::Duplex;
 use service::health::{Check, Health};
-use service::mux::{self, CallError};
+use service::mux::CallError;
+use service::resolve::Dns;
 use service::rpc::{self, from_worker, to_worker};
-use service::tls::{Target, Trust};
-use service::{Code, OnFailure, Problem, Role, Tasks};
+use service::tls::Trust;
+use service::{Code, OnFailure, Problem, Tasks};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use discovery::Discovery;
 use link::{Answered, Link, ModuleSource};
 pub use link::{Conversation, Transport};
 use routes::Routes;
 
-use crate::gateway::metrics::{WORKER_RETRIES, WORKERS_UP};
 use crate::ledger::{Ledger, Tip};
+use crate::metrics::{WORKER_RETRIES, WORKERS_UP};
 
 /// Workers that one call is tried on. A call that kills its worker kills at most so many.
 const ATTEMPTS_MAX: usize = 3;
@@ -70,7 +75,11 @@ pub struct Invocation {
 }
 
 pub struct Workers {
-    links: Vec<Link>,
+    /// Replaced as a whole when a worker comes or goes.
+    links: RwLock<Arc<[Arc<Link>]>>,
+    /// Entries of the settings that lead nowhere at the moment, with the reason.
+    unresolved: Mutex<Vec<String>>,
+    modules: ModuleSource,
     turn: AtomicUsize,
     routes: Routes,
 }
@@ -82,6 +91,8 @@ struct Watched {
     /// Moves with every record of the control chain, modules among them.
     control: watch::Receiver<Option<Tip>>,
     check: Check,
+    /// Whether the settings name any.
+    expected: bool,
 }
 
 /// How an attempt on one worker ended without a result.
@@ -94,49 +105,66 @@ enum Ended {
 }
 
 impl Workers {
-    /// Connects to all `addresses`, for as long as `tasks` live. Whoever connects is made to compile the
-    /// channel's contracts as soon as the ledger has them, so that no client waits for it.
+    /// Connects to all workers that `entries`, each `host:port`, lead to, for as long as `tasks` live. Whoever connects
+    /// is made to compile the channel's contracts as soon as the ledger has them, so that no client waits for it.
     pub fn start(
         tasks: &Tasks,
         trust: &Arc<Trust>,
-        addresses: &[String],
+        entries: &[String],
         ledger: &Arc<Ledger>,
         health: &Health,
     ) -> Result<Arc<Self>, service::tls::Error> {
-        let msp_id = trust.identity().msp_id().to_owned();
-        let mut transports: Vec<Box<dyn Transport>> = Vec::new();
-        for address in addresses {
-            // Peer and worker are of one organisation; see `docs/decisions/0004`.
-            let target = Target::new(address.clone(), WORKER_ROLE, Some(&msp_id));
-            let channel = trust.channel(&target)?;
-            transports.push(Box::new(Duplex::start(tasks, channel, mux::Config::default())));
+        for entry in entries {
+            // What is no address is an error of the start.
+            trust.channel(&discovery::target(trust, entry))?;
         }
         let modules = Arc::clone(ledger);
-        let workers = Self::over(transports, Arc::new(move |digest: &Digest| modules.module(digest)));
+        let workers = Self::over(Vec::new(), Arc::new(move |digest: &Digest| modules.module(digest)));
+        let connect = discovery::over_tls(Arc::clone(trust));
+        let discovery = Discovery::new(tasks, &workers, entries, Arc::new(Dns), connect);
+        tasks.spawn("workers' addresses", OnFailure::StopProcess, discovery.run());
         let contracts = ledger.checker.channel.contracts.values();
         let watched = Watched {
             tasks: tasks.clone(),
             contracts: contracts.map(|contract| contract.digest).collect(),
             control: ledger.control.watch_tip(),
             check: health.check("workers"),
+            expected: !entries.is_empty(),
         };
         tasks.spawn("workers", OnFailure::Log, Arc::clone(&workers).watch(watched));
         Ok(workers)
     }
 
+    /// Over these, until [`Workers::replace`].
     pub(crate) fn over(transports: Vec<Box<dyn Transport>>, modules: ModuleSource) -> Arc<Self> {
         let links = transports
             .into_iter()
-            .map(|transport| Link::new(transport, Arc::clone(&modules)));
+            .map(|transport| Arc::new(Link::new(transport, Arc::clone(&modules), Tasks::new())));
         Arc::new(Workers {
-            links: links.collect(),
+            links: RwLock::new(links.collect()),
+            unresolved: Mutex::default(),
+            modules,
             turn: AtomicUsize::new(0),
             routes: Routes::new(),
         })
     }
 
+    /// Those of this moment.
+    fn links(&self) -> Arc<[Arc<Link>]> {
+        Arc::clone(&self.links.read())
+    }
+
+    /// Other workers from now on. A call that is under way keeps its own.
+    fn replace(&self, links: Arc<[Arc<Link>]>) {
+        *self.links.write() = links;
+    }
+
     pub fn any_up(&self) -> bool {
-        self.links.iter().any(Link::is_up)
+        self.links().iter().any(|link| link.is_up())
+    }
+
+    fn has_module(&self, digest: &Digest) -> bool {
+        (self.modules)(digest).is_some()
     }
 
     /// Primes workers as they come, once the modules are here, and says how many there are.
@@ -144,18 +172,16 @@ impl Workers {
         let began = Instant::now();
         let token = watched.tasks.token().clone();
         loop {
-            let known = |link: &Link| watched.contracts.iter().all(|digest| link.has_module(digest));
-            for at in 0..self.links.len() {
-                if known(&self.links[at]) && self.links[at].wants_priming() {
-                    let (workers, contracts) = (Arc::clone(&self), Arc::clone(&watched.contracts));
+            let known = watched.contracts.iter().all(|digest| self.has_module(digest));
+            for link in self.links().iter() {
+                if known && link.wants_priming() {
+                    let (link, contracts) = (Arc::clone(link), Arc::clone(&watched.contracts));
                     watched.tasks.spawn("prime a worker", OnFailure::Log, async move {
-                        workers.links[at]
-                            .prime(&contracts, Instant::now() + PRIME_TIMEOUT)
-                            .await;
+                        link.prime(&contracts, Instant::now() + PRIME_TIMEOUT).await;
                     });
                 }
             }
-            self.report(&watched.check, began);
+            self.report(&watched, began);
             tokio::select! {
                 () = token.cancelled() => return,
                 // A module may have come. The sender lives as long as the ledger.
@@ -165,15 +191,25 @@ impl Workers {
         }
     }
 
-    fn report(&self, check: &Check, began: Instant) {
-        let ready = self.links.iter().filter(|link| link.is_primed()).count();
+    fn report(&self, watched: &Watched, began: Instant) {
+        let (links, check) = (self.links(), &watched.check);
+        let ready = links.iter().filter(|link| link.is_primed()).count();
+        // One that has just come is not missed yet.
+        let missed = |link: &Arc<Link>| !link.is_primed() && link.since().elapsed() >= START_PATIENCE;
         WORKERS_UP.set(ready as i64);
-        match (ready, self.links.len()) {
+        let mut reasons = self.unresolved.lock().clone();
+        match (ready, links.len()) {
             // A peer without workers still serves what needs none; at the start they are waited for.
-            (0, 1..) if began.elapsed() < START_PATIENCE => {}
-            (0, all) => check.degraded(format!("none of {all} workers is ready: nothing is endorsed here")),
-            (ready, all) if ready < all => check.degraded(format!("{ready} of {all} workers are ready")),
-            _ => check.ok(),
+            (0, _) if watched.expected && began.elapsed() < START_PATIENCE => return,
+            (0, all) => reasons.insert(0, format!("none of {all} workers is ready: nothing is endorsed here")),
+            (ready, all) if links.iter().any(missed) => {
+                reasons.insert(0, format!("{ready} of {all} workers are ready"))
+            }
+            _ => {}
+        }
+        match reasons.is_empty() {
+            true => check.ok(),
+            false => check.degraded(reasons.join("; ")),
         }
     }
 
@@ -221,19 +257,19 @@ impl Workers {
         deadline: Instant,
         mut what: C,
     ) -> Result<C::Answer, Problem> {
-        if self.links.first().is_some_and(|link| !link.has_module(what.digest())) {
+        if !self.has_module(what.digest()) {
             return Err(link::missing());
         }
-        let mut avoid = Vec::new();
+        let mut avoid: Vec<Arc<Link>> = Vec::new();
         let mut last = Ended::Lost("none is connected".to_owned());
         for number in 0..ATTEMPTS_MAX {
-            let Some(at) = self.pick(&avoid) else { break };
+            let Some(link) = self.pick(&avoid) else { break };
             if number > 0 {
                 WORKER_RETRIES.inc();
             }
             let outcome = {
-                let _busy = self.links[at].begin();
-                what.attempt(&self.links[at], deadline).await
+                let _busy = link.begin();
+                what.attempt(&link, deadline).await
             };
             last = match outcome {
                 Ok(value) => {
@@ -245,7 +281,7 @@ impl Workers {
             match last {
                 Ended::Final(problem) => return Err(problem),
                 Ended::Lost(_) if Instant::now() >= deadline => break,
-                Ended::Lost(_) | Ended::Busy => avoid.push(at),
+                Ended::Lost(_) | Ended::Busy => avoid.push(link),
             }
         }
         Err(match last {
@@ -259,19 +295,18 @@ impl Workers {
     }
 
     /// The connected worker with the least to do; one that failed this call only if there is no other.
-    fn pick(&self, avoid: &[usize]) -> Option<usize> {
+    fn pick(&self, avoid: &[Arc<Link>]) -> Option<Arc<Link>> {
+        let links = self.links();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let count = self.links.len();
-        let order = (0..count).map(|i| (turn + i) % count);
-        order.filter(|&at| self.links[at].is_up()).min_by_key(|&at| {
-            let failures = avoid.iter().filter(|&&failed| failed == at).count();
-            (failures, !self.links[at].is_primed(), self.links[at].calls())
-        })
+        let count = links.len();
+        let order = (0..count).map(|i| &links[(turn + i) % count]);
+        let least_busy = order.filter(|link| link.is_up()).min_by_key(|link| {
+            let failures = avoid.iter().filter(|failed| Arc::ptr_eq(failed, link)).count();
+            (failures, !link.is_primed(), link.calls())
+        });
+        least_busy.cloned()
     }
 }
-
-/// What a worker's certificate says; its key can sign nothing that counts.
-const WORKER_ROLE: Role = Role::Worker;
 
 /// One call, as it is made on one worker, and on another one from the start.
 #[async_trait]

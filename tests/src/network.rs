@@ -14,6 +14,7 @@ pub mod client;
 pub mod doors;
 pub mod forge;
 pub mod load;
+pub mod prometheus;
 
 use std::{
     collections::BTreeMap,
@@ -82,7 +83,7 @@ impl World {
             Err(error) => panic!("the network does not start: {error:#}"),
         };
         let brokers = KafkaSettings::new(network.description.kafka.split(','));
-        let log = KafkaLog::open(&brokers, &prometheus::Registry::new()).expect("a Kafka client");
+        let log = KafkaLog::open(&brokers).expect("a Kafka client");
         let admins = network.peers().map(|peer| {
             let session = network.connect(&peer.organisation, ADMIN, Some(&peer.name));
             (peer.name.clone(), session.expect("an admin of its own organisation"))

@@ -223,7 +223,7 @@ async fn away(world: &World, client: &Client, number: &str) {
         world.until_health(&name, "kafka", "degraded").await;
     }
     for name in world.names(Kind::Orderer) {
-        world.until_health(&name, "log", "degraded").await;
+        world.until_health(&name, "kafka", "degraded").await;
     }
     for name in world.peers().into_iter().chain(world.names(Kind::Orderer)) {
         let (ready, report) = world.health(&name).await;
@@ -295,6 +295,6 @@ async fn back(world: &World) {
         world.until_health(&name, "kafka", "ok").await;
     }
     for name in world.names(Kind::Orderer) {
-        world.until_health(&name, "log", "ok").await;
+        world.until_health(&name, "kafka", "ok").await;
     }
 }

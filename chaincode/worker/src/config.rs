@@ -25,6 +25,13 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Health and metrics, plain HTTP.
     pub health: SocketAddr,
+    /// When it is asked to end it is not ready at once, and serves so long before it drains: who sends here hears of
+    /// it later.
+    #[serde(default)]
+    pub linger_on_end_ms: u64,
+    /// A process that finds its certificate renewed ends within this time, so that replicas do not go at once.
+    #[serde(default = "settings::renewal_spread_ms")]
+    pub renewal_spread_ms: u64,
     #[serde(default)]
     pub log: Format,
     #[serde(default)]
@@ -36,6 +43,7 @@ impl settings::Settings for Config {
         if self.genesis.is_some() == self.roots.is_some() {
             return Err(Broken::new("genesis", "either it or `roots`, not both"));
         }
+        settings::check_end(self.linger_on_end_ms, self.renewal_spread_ms)?;
         self.limits.check()
     }
 
@@ -73,6 +81,15 @@ mod tests {
         assert_eq!(
             check(&format!("{base}[limits]\nmemory_bytes_max = 1024")),
             Err("limits.memory_bytes_max".into())
+        );
+        assert_eq!(check(&format!("{base}linger_on_end_ms = 5000")), Ok(()));
+        assert_eq!(
+            check(&format!("{base}linger_on_end_ms = 600000")),
+            Err("linger_on_end_ms".into())
+        );
+        assert_eq!(
+            check(&format!("{base}renewal_spread_ms = 86400001")),
+            Err("renewal_spread_ms".into())
         );
         assert!(check(&format!("{base}speling = 1")).is_err());
         let genesis = base.replace("roots", "genesis");

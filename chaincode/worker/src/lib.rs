@@ -15,7 +15,7 @@ pub mod engine;
 mod failure;
 mod guest;
 pub mod limits;
-mod metrics;
+pub mod metrics;
 mod modules;
 mod package;
 mod pool;

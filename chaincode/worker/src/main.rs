@@ -22,7 +22,7 @@ async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let config: worker::Config = settings::load(&args.config.config)?;
     service::telemetry::init(config.log);
-    let tasks = Tasks::new();
+    let tasks = Tasks::lingering(Duration::from_millis(config.linger_on_end_ms));
     tasks.end_on_signals()?;
     let health = Health::new();
     worker::start(&config, &tasks, &health).await?;

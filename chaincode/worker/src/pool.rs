@@ -62,6 +62,8 @@ pub fn threads(limits: &Limits) -> usize {
 
 impl Pool {
     pub fn start(engine: Arc<Engine>, limits: &Limits) -> std::io::Result<Self> {
+        metrics::QUEUE_ITEMS_MAX.set(gauge(limits.queue_items_max));
+        metrics::RUNNING_MAX.set(gauge(limits.running()));
         let shared = Arc::new(Shared {
             engine,
             state: Mutex::default(),
@@ -134,9 +136,12 @@ impl Drop for Pool {
     }
 }
 
+fn gauge(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
 impl State {
     fn report(&self) {
-        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         metrics::QUEUE_ITEMS.set(gauge(self.queue.len()));
         metrics::QUEUE_BYTES.set(gauge(self.queue_bytes));
         metrics::RUNNING.set(gauge(self.running));

@@ -16,7 +16,7 @@ use service::rpc::question::Question;
 use service::rpc::{self, FromWorker, from_worker, to_worker};
 use service::serve::{Access, grpc};
 use service::tls::Trust;
-use service::{OnFailure, Tasks};
+use service::{OnFailure, Tasks, renewal};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::config::Config;
@@ -38,10 +38,13 @@ pub struct Handle {
 
 /// Starts everything; it ends with `tasks`.
 pub async fn start(config: &Config, tasks: &Tasks, health: &Health) -> anyhow::Result<Handle> {
+    service::metrics::start(Role::Worker.word(), &metrics::all());
     let identity = Arc::new(Identity::load_as(Role::Worker, &config.identity)?);
     let own = identity.msp_id().to_owned();
     let trust = Trust::load(identity, members(config)?, config.crls.clone())?;
     trust.watch(tasks, health, CRL_INTERVAL);
+    let spread = Duration::from_millis(config.renewal_spread_ms);
+    renewal::watch(tasks, health, &trust, config.identity.clone(), spread);
     let ready = health.check("engine");
     let service = Service::new(config, tasks).context("the engine does not start")?;
 

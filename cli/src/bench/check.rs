@@ -117,50 +117,58 @@ struct Seen {
 }
 
 async fn valid_on(network: &Network, peer: &Process, from: &Heights, to: &Heights) -> Result<Seen> {
-    reached(network, peer, to).await?;
-    let session = network.connect(&peer.organisation, ADMIN, Some(&peer.name))?;
     let mut seen = Seen {
         valid: HashMap::new(),
-        last_headers: Vec::new(),
+        last_headers: vec![Vec::new(); from.len()],
     };
-    for (partition, (from, to)) in from.iter().zip(to).enumerate() {
-        let mut last_header = Vec::new();
-        if from < to {
-            let request = rpc::BlocksRequest {
-                partition: partition as u32,
-                from_height: *from,
-                count: to - from,
-            };
-            let mut blocks = session
-                .gateway()
-                .blocks(request)
-                .await
-                .map_err(Problem::from)?
-                .into_inner();
-            let mut next = *from;
-            while let Some(block) = blocks.message().await.map_err(Problem::from)? {
-                if block.height != next {
-                    bail!(
-                        "{}: block {} of partition {partition} came where {next} should",
-                        peer.name,
-                        block.height
-                    );
-                }
-                next += 1;
-                count_valid(&mut seen.valid, &block)?;
-                last_header = block.header;
-            }
-            if next != *to {
+    blocks(network, peer, from, to, |partition, block| {
+        count_valid(&mut seen.valid, &block)?;
+        seen.last_headers[partition] = block.header;
+        Ok(())
+    })
+    .await?;
+    Ok(seen)
+}
+
+/// Every block of `from..to`, partition by partition, once the peer has them; each follows the one before.
+pub async fn blocks(
+    network: &Network,
+    peer: &Process,
+    from: &Heights,
+    to: &Heights,
+    mut take: impl FnMut(usize, rpc::BlockReply) -> Result<()>,
+) -> Result<()> {
+    reached(network, peer, to).await?;
+    let session = network.connect(&peer.organisation, ADMIN, Some(&peer.name))?;
+    for (partition, (from, to)) in from.iter().zip(to).enumerate().filter(|(_, (from, to))| from < to) {
+        let request = rpc::BlocksRequest {
+            partition: partition as u32,
+            from_height: *from,
+            count: to - from,
+        };
+        let opened = session.gateway().blocks(request).await;
+        let mut blocks = opened.map_err(Problem::from)?.into_inner();
+        let mut next = *from;
+        while let Some(block) = blocks.message().await.map_err(Problem::from)? {
+            if block.height != next {
                 bail!(
-                    "{}: the blocks of partition {partition} end at {next}, not at {to}",
-                    peer.name
+                    "{}: block {} of partition {partition} came where {next} should",
+                    peer.name,
+                    block.height
                 );
             }
+            next += 1;
+            take(partition, block)?;
         }
-        seen.last_headers.push(last_header);
+        if next != *to {
+            bail!(
+                "{}: the blocks of partition {partition} end at {next}, not at {to}",
+                peer.name
+            );
+        }
     }
     session.close();
-    Ok(seen)
+    Ok(())
 }
 
 fn count_valid(valid: &mut HashMap<Digest, u32>, block: &rpc::BlockReply) -> Result<()> {

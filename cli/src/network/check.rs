@@ -82,7 +82,7 @@ async fn read(reader: &Session, tx_id: &protocol::Digest, number: &str, deadline
             unary::evaluate(reader, calls::get(RECORDS, number), true).await
         };
         match read.await {
-            Ok(record) if record["personalNumber"] == number.as_str() => return Ok(()),
+            Ok(record) if record["personalNumber"] == *number => return Ok(()),
             Ok(_) => bail!("another record than the one that was written"),
             Err(error) if Instant::now() >= deadline || !passes(&error) => return Err(error),
             Err(_) => tokio::time::sleep(AGAIN_AFTER).await,

@@ -15,6 +15,7 @@ use super::{
     check::check,
     found,
     layout::{Kind, Layout},
+    prometheus::{self, PrometheusArgs},
     silent,
     spec::{ContractSpec, EXPLAINED},
     status::{ProcessStatus, Status},
@@ -74,6 +75,8 @@ pub enum NetworkCommand {
         #[arg(long, default_value = "9", value_parser = signal)]
         signal: Signal,
     },
+    /// Print settings for Prometheus: where the network's processes are, and the alert rules
+    Prometheus(PrometheusArgs),
     /// Print the default specification with a word on every field, to change and give to `up --spec`
     Spec,
 }
@@ -204,6 +207,10 @@ pub async fn run(command: NetworkCommand, output: Output) -> Result<()> {
         NetworkCommand::Kill { at, name, signal } => {
             Network::load(&at.network)?.kill(&name, signal).await?;
             output.show(&serde_json::json!({"killed": name}), || format!("{signal} to {name}\n"))
+        }
+        NetworkCommand::Prometheus(args) => {
+            let config = prometheus::run(&args)?;
+            output.show(&config, || config.yaml())
         }
         NetworkCommand::Spec => output.show(&Spec::default(), || EXPLAINED),
     }

@@ -11,7 +11,7 @@ use service::Identity;
 use super::{
     Say, configs,
     genesis::{self, Founder},
-    layout::{ContractEntry, Description, IdentityEntry, Kind, Layout, write_whole},
+    layout::{ContractEntry, Description, Kind, Layout, write_whole},
     plan::{self, ADMIN, ATTESTER},
     spec::Spec,
 };

@@ -71,7 +71,7 @@ enum Places {
 
 impl Places {
     fn of(&mut self, name: &str, kind: Kind) -> Result<Address> {
-        let local = |ports: &mut Ports| Ok(format!("127.0.0.1:{}", ports.take()?));
+        let local = |ports: &mut Ports| anyhow::Ok(format!("127.0.0.1:{}", ports.take()?));
         match self {
             Places::Elsewhere(places) => places.remove(name).with_context(|| {
                 format!("addresses.{name}: is missing; where processes are must be said of all or none")

@@ -16,7 +16,6 @@ use ledger_log::{
     kafka::{KafkaLog, KafkaSettings},
     local::{LocalKafka, LocalKafkaSettings},
 };
-use prometheus::Registry;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -64,7 +63,7 @@ async fn main() -> Outcome {
 }
 
 async fn measure(servers: Vec<String>, bytes: usize) -> Outcome {
-    let log = KafkaLog::open(&KafkaSettings::new(servers), &Registry::new())?;
+    let log = KafkaLog::open(&KafkaSettings::new(servers))?;
     let topic = format!("bench-{}", std::process::id());
     let spec = TopicSpec {
         name: topic.as_str().into(),

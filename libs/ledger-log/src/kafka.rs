@@ -22,7 +22,6 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use prometheus::Registry;
 use protocol::limits::CONTROL_RECORD_BYTES_MAX;
 use rdkafka::{
     ClientConfig,
@@ -146,8 +145,6 @@ pub enum OpenError {
     BadProperty { name: String, reason: String },
     #[error("Kafka client: {0}")]
     Client(String),
-    #[error("metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
 }
 
 /// What readers and writers rely on. `bootstrap.servers` comes from `brokers`.
@@ -252,13 +249,13 @@ impl Drop for Inner {
 }
 
 impl KafkaLog {
-    /// Opens without waiting for Kafka. Must be called inside a tokio runtime; the metrics are
-    /// registered once per registry. The last clone's end gives up appends without acknowledgement.
-    pub fn open(settings: &KafkaSettings, registry: &Registry) -> Result<KafkaLog, OpenError> {
+    /// Opens without waiting for Kafka. Must be called inside a tokio runtime. The last clone's end gives up
+    /// appends without acknowledgement.
+    pub fn open(settings: &KafkaSettings) -> Result<KafkaLog, OpenError> {
         let config = client_config(settings)?;
-        let link = Arc::new(Link::new(registry)?);
-        let appender = Appender::new(&config, settings, link.clone(), registry)?;
-        let readers = Arc::new(Readers::new(&config, settings, link.clone(), registry)?);
+        let link = Arc::new(Link::new());
+        let appender = Appender::new(&config, settings, link.clone())?;
+        let readers = Arc::new(Readers::new(&config, settings, link.clone()));
         let asker = Arc::new(Asker::new(&config, link.clone()).map_err(open_error)?);
         #[expect(clippy::disallowed_methods, reason = "Inner owns it and ends it")]
         let probe = tokio::spawn(link::probe(link.clone(), Arc::downgrade(&asker)));
@@ -364,7 +361,7 @@ mod tests {
         let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();
         cluster.create_topic("t", 1, 1).unwrap();
         let settings = KafkaSettings::new([cluster.bootstrap_servers()]);
-        let log = KafkaLog::open(&settings, &Registry::new()).unwrap();
+        let log = KafkaLog::open(&settings).unwrap();
         let to = TopicPartition {
             topic: "t".into(),
             partition: 0,

@@ -18,7 +18,11 @@ use futures::future::BoxFuture;
 pub mod kafka;
 pub mod local;
 pub mod memory;
+pub mod metrics;
 pub mod topics;
+
+/// What the log is called in every process's health.
+pub const NAME: &str = "kafka";
 
 /// One ordered sequence of records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +46,9 @@ pub struct TopicSpec {
 pub struct Record {
     pub offset: u64,
     pub value: Bytes,
+    /// When its writer handed it to the log, milliseconds since 1970 on the writer's clock: for metrics, never for
+    /// decisions.
+    pub appended_unix_ms: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]

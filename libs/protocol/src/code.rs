@@ -15,6 +15,9 @@ macro_rules! codes {
         impl Code {
             pub const ALL: &[Code] = &[$(Code::$name,)+];
 
+            /// In the same order.
+            pub const WORDS: &[&str] = &[$($word,)+];
+
             pub fn word(self) -> &'static str {
                 match self { $(Code::$name => $word,)+ }
             }

@@ -3,7 +3,7 @@
 //! | path | says |
 //! |---|---|
 //! | `/livez` | 200 while the process runs at all |
-//! | `/readyz` | 200 unless a check is starting or failed, or the process is ending. Degraded is ready: it still serves |
+//! | `/readyz` | 200 unless a check is starting or failed, or the process was asked to end. Degraded is ready: it still serves |
 //! | `/health` | every check, JSON |
 //! | `/metrics` | Prometheus text |
 //!
@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State as Shared;
@@ -20,16 +20,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::{StatusCode, header};
 use parking_lot::Mutex;
-use prometheus::{Encoder as _, IntGaugeVec, TextEncoder, register_int_gauge_vec};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
+use crate::metrics::HEALTH;
 use crate::tasks::{OnFailure, Tasks};
-
-static CHECKS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!("medledger_health", "0 ok, 1 degraded, 2 starting, 3 failed", &["check"])
-        .expect("declared once")
-});
 
 const READ_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -117,7 +112,7 @@ impl Check {
             State::Degraded { reason } => tracing::warn!(check, reason, "degraded"),
             State::Failed { reason } => tracing::error!(check, reason, "failed"),
         }
-        CHECKS.with_label_values(&[check]).set(level);
+        HEALTH.with_label_values(&[check]).set(level);
         checks.insert(check, state);
     }
 
@@ -171,7 +166,7 @@ fn routes(app: App) -> Router {
 
 impl App {
     fn report(&self) -> Report {
-        let ending = self.tasks.is_cancelled();
+        let ending = self.tasks.is_leaving();
         Report {
             ready: self.health.is_ready() && !ending,
             ending,
@@ -191,11 +186,7 @@ async fn readyz(Shared(app): Shared<App>) -> Response {
 }
 
 async fn metrics() -> Response {
-    let mut text = Vec::new();
-    match TextEncoder::new().encode(&prometheus::gather(), &mut text) {
-        Ok(()) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
+    ([(header::CONTENT_TYPE, metric::TEXT_FORMAT)], metric::text()).into_response()
 }
 
 async fn deadline(request: axum::extract::Request, next: axum::middleware::Next) -> Response {

@@ -4,63 +4,32 @@
 //! enqueue ─→ queue (bounded in items and bytes) ─→ lists ─→ stream ─→ server
 //!               waiting: id → where its replies go    ←── stream ←──────┘
 //! ```
-//! Whoever waits is told what is known: `Unsent` was surely not done, `Unknown` may have been.
-//! While the server cannot be reached, calls are refused at once instead of queued.
+//! What one stream does is in `stream`. Whoever waits is told what is known: `Unsent` was surely not done,
+//! `Unknown` may have been. While the server cannot be reached, calls are refused at once instead of queued.
+
+mod stream;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use metric::Gauge;
 use parking_lot::Mutex;
-use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
 use prost::Message as _;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::calls::ListCall;
+use crate::metrics::calls::{BREAKS, QUEUE_BYTES, REFUSED, WAITING};
 use crate::mux::{CallError, Config, Depth};
 use crate::tasks::{OnFailure, Tasks};
 
-static WAITING: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!(
-        "medledger_call_waiting",
-        "Calls sent or queued that wait for their reply",
-        &["call"]
-    )
-    .expect("declared once")
-});
-static QUEUE_BYTES: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!(
-        "medledger_call_queue_bytes",
-        "Bytes queued for a stream of lists",
-        &["call"]
-    )
-    .expect("declared once")
-});
-static BREAKS: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "medledger_call_stream_breaks_total",
-        "Streams of lists that broke",
-        &["call"]
-    )
-    .expect("declared once")
-});
-static REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "medledger_call_refused_total",
-        "Calls refused because the queue is full",
-        &["call"]
-    )
-    .expect("declared once")
-});
+use stream::Over;
 
 /// A stream that lived shorter than this counts as a failed attempt.
 const STREAM_LIFE_MIN: Duration = Duration::from_secs(1);
-/// While the process ends, a stream without calls stays open this long for the next call of something accepted.
-const DRAIN_QUIET: Duration = Duration::from_millis(500);
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(3);
 
@@ -105,8 +74,8 @@ pub(crate) struct Link<C: ListCall> {
     state: Mutex<State<C>>,
     work: Notify,
     config: Config,
-    waiting_gauge: IntGauge,
-    bytes_gauge: IntGauge,
+    waiting_gauge: Gauge,
+    bytes_gauge: Gauge,
 }
 
 impl<C: ListCall> Link<C> {
@@ -220,13 +189,13 @@ impl<C: ListCall> Link<C> {
                 Ok((lists, replies)) => {
                     let began = Instant::now();
                     self.state.lock().phase = Phase::Up;
-                    let reason = self.run(lists, replies, &token).await;
-                    self.broke(&reason);
+                    let over = self.run(lists, replies, &token).await;
+                    self.broke(&over);
                     if began.elapsed() >= STREAM_LIFE_MIN && !token.is_cancelled() {
                         backoff = BACKOFF_MIN;
                         continue;
                     }
-                    reason
+                    over.reason
                 }
                 Err(reason) => reason,
             };
@@ -242,124 +211,6 @@ impl<C: ListCall> Link<C> {
             backoff = (backoff * 2).min(BACKOFF_MAX);
         }
         self.close();
-    }
-
-    #[allow(clippy::type_complexity)]
-    async fn open_stream(
-        &self,
-        channel: &Channel,
-        token: &CancellationToken,
-    ) -> Result<(mpsc::Sender<C::Items>, tonic::Streaming<C::Replies>), String> {
-        // One list on its way, the next one grows behind it.
-        let (sender, receiver) = mpsc::channel(1);
-        let opening = C::open(channel.clone(), ReceiverStream::new(receiver));
-        tokio::select! {
-            () = token.cancelled() => Err("ending".to_owned()),
-            opened = tokio::time::timeout(self.config.open_deadline, opening) => match opened {
-                Ok(Ok(replies)) => Ok((sender, replies)),
-                Ok(Err(status)) => Err(describe(&status)),
-                Err(_) => Err("no answer to the opening of the stream".to_owned()),
-            },
-        }
-    }
-
-    /// Sends and receives until the stream breaks; returns why.
-    async fn run(
-        &self,
-        lists: mpsc::Sender<C::Items>,
-        mut replies: tonic::Streaming<C::Replies>,
-        token: &CancellationToken,
-    ) -> String {
-        let mut last = None;
-        let drained = self.drained(token);
-        tokio::pin!(drained);
-        loop {
-            tokio::select! {
-                ready = self.ready(&lists, last) => {
-                    let Ok(permit) = ready else { return self.last_words(&mut replies).await };
-                    let items = self.take_list();
-                    if !items.is_empty() {
-                        permit.send(C::item_list(items));
-                        last = Some(Instant::now());
-                    }
-                }
-                received = replies.message() => match received {
-                    Ok(Some(list)) => self.deliver(C::replies(list)),
-                    Ok(None) => return "the server ended the stream".to_owned(),
-                    Err(status) => return describe(&status),
-                },
-                () = &mut drained => return "ending".to_owned(),
-            }
-        }
-    }
-
-    /// The server takes no more lists: what it has answered still comes, then why it ended.
-    async fn last_words(&self, replies: &mut tonic::Streaming<C::Replies>) -> String {
-        let until = Instant::now() + self.config.drain_deadline;
-        loop {
-            match tokio::time::timeout_at(until, replies.message()).await {
-                Ok(Ok(Some(list))) => self.deliver(C::replies(list)),
-                Ok(Ok(None)) => return "the server ended the stream".to_owned(),
-                Ok(Err(status)) => return describe(&status),
-                Err(_) => return "the stream was closed".to_owned(),
-            }
-        }
-    }
-
-    /// The process ends, and what it has accepted makes no more calls: nobody has waited here for a while.
-    async fn drained(&self, token: &CancellationToken) {
-        token.cancelled().await;
-        let (began, mut quiet_since) = (Instant::now(), Instant::now());
-        while quiet_since.elapsed() < DRAIN_QUIET && began.elapsed() < self.config.drain_deadline {
-            tokio::time::sleep(DRAIN_QUIET / 10).await;
-            if !self.state.lock().waiting.is_empty() {
-                quiet_since = Instant::now();
-            }
-        }
-    }
-
-    /// Something is queued, the stream has room, and under load the last list is a moment ago.
-    async fn ready<'a>(
-        &self,
-        lists: &'a mpsc::Sender<C::Items>,
-        last: Option<Instant>,
-    ) -> Result<mpsc::Permit<'a, C::Items>, mpsc::error::SendError<()>> {
-        while self.state.lock().queue.is_empty() {
-            self.work.notified().await;
-        }
-        if let Some(last) = last {
-            let next = last + self.config.pace;
-            if self.state.lock().waiting.len() >= self.config.pace_from_items && next > Instant::now() {
-                tokio::time::sleep_until(next).await;
-            }
-        }
-        lists.reserve().await
-    }
-
-    fn take_list(&self) -> Vec<C::Item> {
-        let mut state = self.state.lock();
-        let mut items = Vec::with_capacity(state.queue.len().min(self.config.list_items_max));
-        let mut bytes = 0;
-        while let Some(front) = state.queue.front() {
-            let fits = items.is_empty() || bytes + front.bytes <= self.config.list_bytes_max;
-            if items.len() >= self.config.list_items_max || !fits {
-                break;
-            }
-            let Some(queued) = state.queue.pop_front() else { break };
-            state.queue_bytes -= queued.bytes;
-            self.bytes_gauge.sub(queued.bytes as i64);
-            if queued.id != 0 {
-                // Whoever gave up before it was sent: nothing is asked.
-                let Some(waiting) = state.waiting.get_mut(&queued.id) else {
-                    state.forgotten = state.forgotten.saturating_sub(1);
-                    continue;
-                };
-                waiting.sent = true;
-            }
-            bytes += queued.bytes;
-            items.push(queued.item);
-        }
-        items
     }
 
     fn deliver(&self, replies: Vec<C::Reply>) {
@@ -389,15 +240,20 @@ impl<C: ListCall> Link<C> {
         }
     }
 
-    /// What was sent may have been done; what still waits here goes over the next stream.
-    fn broke(&self, reason: &str) {
-        tracing::debug!(call = C::NAME, reason, "stream broke");
+    /// What was sent may have been done, unless the stream ended in order: then what has no answer was never taken.
+    /// What still waits here goes over the next stream.
+    fn broke(&self, over: &Over) {
+        let Over { reason, in_order } = over;
+        tracing::debug!(call = C::NAME, reason, in_order, "stream broke");
         BREAKS.with_label_values(&[C::NAME]).inc();
         let mut state = self.state.lock();
         state.phase = Phase::Opening;
         for (_, waiting) in state.waiting.extract_if(|_, waiting| waiting.sent) {
             self.waiting_gauge.dec();
-            waiting.sink.fail(CallError::Unknown(reason.to_owned()));
+            waiting.sink.fail(match in_order {
+                true => CallError::Unsent(reason.clone()),
+                false => CallError::Unknown(reason.clone()),
+            });
         }
         self.prune(&mut state, false);
     }
@@ -472,22 +328,4 @@ fn jittered(delay: Duration) -> Duration {
     // Without randomness the whole delay is as good.
     let share = aws_lc_rs::rand::fill(&mut random).map_or(255, |()| u32::from(random[0]));
     delay / 2 + delay * share / 510
-}
-
-/// The status in one line; its message may be empty or name the transport's reason in its source.
-fn describe(status: &tonic::Status) -> String {
-    let mut text = match status.message() {
-        "" => format!("{:?}", status.code()),
-        message => message.to_owned(),
-    };
-    let mut source = std::error::Error::source(status);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -56,7 +56,7 @@ pub enum CallError {
     /// The queue is full. Surely not done.
     #[error("the queue is full")]
     Full { retry_after: Duration },
-    /// The server is away. Surely not done.
+    /// The server is away, or ended the stream without taking it. Surely not done.
     #[error("not sent: {0}")]
     Unsent(String),
     /// It was sent and the stream broke. It may have been done.

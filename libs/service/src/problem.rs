@@ -25,6 +25,9 @@ macro_rules! codes {
         impl Code {
             pub const ALL: &'static [Code] = &[$(Code::$variant,)+];
 
+            /// In the same order.
+            pub const WORDS: &'static [&'static str] = &[$($word,)+];
+
             /// The word on the wire.
             pub const fn as_str(self) -> &'static str { match self { $(Code::$variant => $word,)+ } }
 
@@ -342,6 +345,9 @@ impl From<tonic::Status> for Problem {
         {
             return problem.into();
         }
+        if was_not_taken(&status) {
+            return Problem::unavailable("the server ended before it took the request");
+        }
         let code = match status.code() {
             tonic::Code::InvalidArgument | tonic::Code::OutOfRange => Code::InvalidArgument,
             tonic::Code::Unauthenticated => Code::Unauthenticated,
@@ -356,6 +362,24 @@ impl From<tonic::Status> for Problem {
         };
         Problem::new(code, status.message())
     }
+}
+
+/// The server said goodbye on the connection before the request was written to it, or named an earlier one as the last
+/// that it has taken.
+fn was_not_taken(status: &tonic::Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        // Hyper cancels nothing that it has begun to write.
+        let unwritten = error.downcast_ref().is_some_and(hyper::Error::is_canceled);
+        let beyond_the_last = error.downcast_ref().is_some_and(|error: &h2::Error| {
+            error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+        });
+        if unwritten || beyond_the_last {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 impl IntoResponse for Problem {

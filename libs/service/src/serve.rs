@@ -5,14 +5,16 @@
 //!           └─ deadlines; bounded in all and by source address
 //! ```
 //! A connection ends when its certificate expires or is revoked. When the process ends, connections are
-//! told, requests and streams under way finish, and after a deadline what is left is cut.
+//! told, requests and streams under way finish, and after a deadline what is left is cut. What still comes then
+//! is known to its sender as never taken.
 
 mod access;
+mod lingering;
 mod shares;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -22,9 +24,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use prometheus::{IntCounterVec, IntGauge, register_int_counter_vec, register_int_gauge};
 use protocol::Digest;
 use protocol::identity::Certificate;
+use rustls::CertificateError;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -33,25 +35,15 @@ use tonic::server::NamedService;
 use tower::{Service, ServiceExt as _};
 
 use crate::identity::Caller;
+use crate::metrics::{CONNECTIONS, CONNECTIONS_REFUSED};
 use crate::problem::Problem;
 use crate::tasks::{OnFailure, Tasks};
 use crate::tls::{CONNECTION_WINDOW_BYTES, Error, STREAM_WINDOW_BYTES, Trust};
 
 pub use access::Access;
 
+use lingering::{Lent, lend};
 use shares::{Share, Shares, source};
-
-static CONNECTIONS: LazyLock<IntGauge> = LazyLock::new(|| {
-    register_int_gauge!("medledger_connections", "Connections with a verified certificate").expect("declared once")
-});
-static REFUSED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "medledger_connections_refused_total",
-        "Connections refused, by reason",
-        &["reason"]
-    )
-    .expect("declared once")
-});
 
 /// What is said to one with too many requests under way.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -205,7 +197,7 @@ impl Port {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "handshake failed");
-                refused("handshake");
+                refused(reason(&error));
                 None
             }
             Err(_) => {
@@ -223,7 +215,7 @@ impl Port {
         let presented = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         // The verifier has parsed it before.
         let Some(Ok(certificate)) = presented.map(|der| Certificate::parse(der)) else {
-            return refused("certificate");
+            return refused("certificate_invalid");
         };
         let Ok(_room) = self.connections.clone().try_acquire_owned() else {
             return refused("connections");
@@ -232,12 +224,17 @@ impl Port {
         let Some(_share) = self.by_identity.take(caller.account()) else {
             return refused("connections_of_identity");
         };
+        let protocol = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        let (stream, owner) = lend(stream);
         CONNECTIONS.inc();
-        self.serve(stream, caller).await;
+        self.serve(stream, protocol, caller).await;
+        if self.tasks.is_cancelled() {
+            owner.linger().await;
+        }
         CONNECTIONS.dec();
     }
 
-    async fn serve(&self, stream: TlsStream<TcpStream>, caller: Arc<Caller>) {
+    async fn serve(&self, stream: Lent, protocol: Option<Vec<u8>>, caller: Arc<Caller>) {
         let (routes, requests, of_requests) = (self.routes.clone(), self.requests.clone(), caller.clone());
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let share = requests.take(of_requests.account());
@@ -258,7 +255,7 @@ impl Port {
                 }))
             }
         });
-        let builder = self.http();
+        let builder = self.http(protocol.as_deref());
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         tokio::select! {
@@ -278,10 +275,15 @@ impl Port {
         let _ = tokio::time::timeout(self.config.drain_deadline, connection).await;
     }
 
-    fn http(&self) -> auto::Builder<Executor> {
+    /// Where the handshake has settled the protocol nobody waits for the first bytes to tell it: a connection without any
+    /// yet would be cut when the process ends, and a request on its way lost without an answer.
+    fn http(&self, protocol: Option<&[u8]>) -> auto::Builder<Executor> {
         let mut builder = auto::Builder::new(Executor {
             tasks: self.tasks.clone(),
         });
+        if protocol == Some(b"h2") {
+            builder = builder.http2_only();
+        }
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -299,7 +301,22 @@ impl Port {
 }
 
 fn refused(reason: &str) {
-    REFUSED.with_label_values(&[reason]).inc();
+    CONNECTIONS_REFUSED.with_label_values(&[reason]).inc();
+}
+
+/// Why a handshake failed, as far as it is the certificate's fault.
+fn reason(error: &std::io::Error) -> &'static str {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+    match cause {
+        Some(rustls::Error::NoCertificatesPresented) => "certificate_missing",
+        Some(rustls::Error::InvalidCertificate(why)) => match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "certificate_expired",
+            CertificateError::Revoked => "certificate_revoked",
+            CertificateError::UnknownIssuer => "certificate_stranger",
+            _ => "certificate_invalid",
+        },
+        _ => "handshake",
+    }
 }
 
 /// HTTP/2 runs each request as a task of its own.

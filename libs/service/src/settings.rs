@@ -75,6 +75,27 @@ pub fn load<S: Settings>(file: &Path) -> Result<S, Error> {
     Ok(settings)
 }
 
+/// Whoever takes addresses away from those who send is slow for seconds, not for minutes.
+const LINGER_ON_END_MS_MAX: u64 = 60_000;
+const RENEWAL_SPREAD_MS_MAX: u64 = 24 * 3600 * 1000;
+
+/// How long replicas take between them to go with a renewed certificate.
+pub fn renewal_spread_ms() -> u64 {
+    60_000
+}
+
+/// The rules of a process's end.
+pub fn check_end(linger_on_end_ms: u64, renewal_spread_ms: u64) -> Result<(), Broken> {
+    let rules = [
+        ("linger_on_end_ms", linger_on_end_ms, LINGER_ON_END_MS_MAX),
+        ("renewal_spread_ms", renewal_spread_ms, RENEWAL_SPREAD_MS_MAX),
+    ];
+    match rules.iter().find(|(_, value, most)| value > most) {
+        Some((field, value, most)) => Err(Broken::new(*field, format!("at most {most}, not {value}"))),
+        None => Ok(()),
+    }
+}
+
 /// A relative `path` becomes relative to `base`.
 pub fn anchor(base: &Path, path: &mut PathBuf) {
     if path.is_relative() {

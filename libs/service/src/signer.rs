@@ -3,10 +3,9 @@
 //! A signature costs 12 µs and each one that is verified 36: under load, contents wait up to [`Config::pace`]
 //! for company, and both costs are shared.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Histogram, register_histogram};
 use protocol::signature::{Purpose, sign};
 use protocol::{Digest, ledger};
 use tokio::sync::{mpsc, oneshot};
@@ -14,13 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identity;
+use crate::metrics::signer::BATCH;
 use crate::problem::Problem;
 use crate::tasks::{OnFailure, Tasks};
-
-static BATCH: LazyLock<Histogram> = LazyLock::new(|| {
-    let buckets = vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
-    register_histogram!("medledger_signer_batch_items", "Contents under one signature", buckets).expect("declared once")
-});
 
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -59,6 +59,8 @@ pub struct Tasks {
 #[derive(Default)]
 struct Shared {
     token: CancellationToken,
+    leaving: CancellationToken,
+    linger: Duration,
     tracker: TaskTracker,
     first_failure: Mutex<Option<Error>>,
 }
@@ -68,11 +70,23 @@ impl Tasks {
         Self::default()
     }
 
+    /// Those of a process that goes on serving for a while after it was asked to end, see [`Tasks::leave`].
+    pub fn lingering(linger: Duration) -> Self {
+        let shared = Shared {
+            linger,
+            ..Shared::default()
+        };
+        Tasks {
+            shared: Arc::new(shared),
+        }
+    }
+
     /// A set with a token of its own that also ends when this one does. Its tasks are waited for
     /// with `wait` of the part; a `StopProcess` failure in it ends the part only.
     pub fn part(&self) -> Tasks {
         let shared = Shared {
             token: self.shared.token.child_token(),
+            leaving: self.shared.leaving.child_token(),
             ..Shared::default()
         };
         Tasks {
@@ -92,6 +106,28 @@ impl Tasks {
 
     pub fn is_cancelled(&self) -> bool {
         self.shared.token.is_cancelled()
+    }
+
+    /// Asks the process to end: it is not ready from now on, so that nobody is sent here any more. Those who have not
+    /// heard of it are served while the process lingers, then all tasks are asked to end.
+    pub fn leave(&self) {
+        if self.is_leaving() {
+            return;
+        }
+        self.shared.leaving.cancel();
+        let (token, linger) = (self.shared.token.clone(), self.shared.linger);
+        if linger.is_zero() {
+            return token.cancel();
+        }
+        self.spawn("linger", OnFailure::StopProcess, async move {
+            let _ = tokio::time::timeout(linger, token.cancelled()).await;
+            token.cancel();
+        });
+    }
+
+    /// Was it asked to end?
+    pub fn is_leaving(&self) -> bool {
+        self.shared.leaving.is_cancelled() || self.is_cancelled()
     }
 
     /// Runs `future` until it ends by itself. It must end soon after the token is cancelled.
@@ -135,12 +171,12 @@ impl Tasks {
         );
     }
 
-    /// SIGTERM and SIGINT ask everything to end; a second one ends the process at once.
+    /// SIGTERM and SIGINT let the process [leave](Tasks::leave); a second one ends it at once.
     pub fn end_on_signals(&self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let token = self.shared.token.clone();
+        let tasks = self.clone();
         #[expect(clippy::disallowed_methods, reason = "it waits for signals, nobody waits for it")]
         tokio::spawn(async move {
             for again in [false, true] {
@@ -152,8 +188,8 @@ impl Tasks {
                     tracing::warn!(signal = name, "ending at once");
                     std::process::exit(1);
                 }
-                tracing::info!(signal = name, "draining");
-                token.cancel();
+                tracing::info!(signal = name, linger = ?tasks.shared.linger, "ending");
+                tasks.leave();
             }
         });
         Ok(())
@@ -200,6 +236,21 @@ mod tests {
         }
         tasks.cancel();
         assert_eq!(tasks.wait(Duration::from_secs(5)).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_lingers_first() {
+        let linger = Duration::from_secs(5);
+        let tasks = Tasks::lingering(linger);
+        let began = tokio::time::Instant::now();
+        tasks.leave();
+        tasks.leave();
+        assert!(tasks.is_leaving() && tasks.part().is_leaving() && !tasks.is_cancelled());
+        assert_eq!(tasks.wait(Duration::from_secs(1)).await, Ok(()));
+        assert_eq!(began.elapsed().as_secs(), linger.as_secs(), "once");
+        let tasks = Tasks::new();
+        tasks.leave();
+        assert!(tasks.is_cancelled(), "without a linger at once");
     }
 
     #[tokio::test]

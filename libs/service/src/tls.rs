@@ -10,12 +10,12 @@ mod connect;
 mod verify;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use prometheus::{IntGauge, register_int_gauge};
 use protocol::identity::{Certificate, Crl, IdentityError, Members};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -26,18 +26,11 @@ use tokio::sync::watch;
 
 use crate::health::{Check, Health, State};
 use crate::identity::{Identity, Role};
+use crate::metrics::{CERTIFICATE_EXPIRES, REVOKED};
 use crate::tasks::{OnFailure, Tasks};
 
 pub use connect::Target;
 pub(crate) use connect::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
-
-static EXPIRES: LazyLock<IntGauge> = LazyLock::new(|| {
-    register_int_gauge!(
-        "medledger_certificate_expires_seconds",
-        "When this process's own certificate ends, seconds since 1970"
-    )
-    .expect("declared once")
-});
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -91,6 +84,9 @@ impl Trust {
         members.verify(&identity.certificate).map_err(Error::Own)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let (roots, clients) = anchors(&members, &provider)?;
+        for member in members.iter() {
+            REVOKED.with_label_values(&[&member.msp_id]).set(0);
+        }
         let current = Current {
             members: Arc::new(members),
             roots,
@@ -226,6 +222,10 @@ impl Trust {
                 clients: current.clients.clone(),
                 lists: lists.clone(),
             });
+            for (organisation, list) in &lists {
+                let count = i64::try_from(list.serials.len()).unwrap_or(i64::MAX);
+                REVOKED.with_label_values(&[organisation]).set(count);
+            }
             let revoked: usize = lists.values().map(|list| list.serials.len()).sum();
             tracing::info!(organisations = lists.len(), revoked, "revocation lists read");
             self.changed.send_replace(());
@@ -237,7 +237,7 @@ impl Trust {
     /// when its end is near.
     pub fn watch(self: &Arc<Self>, tasks: &Tasks, health: &Health, interval: Duration) {
         let certificate = health.check("certificate");
-        EXPIRES.set(self.identity.certificate.not_after);
+        CERTIFICATE_EXPIRES.set(self.identity.certificate.not_after);
         let lists = self.crl_directory.clone().map(|directory| {
             let check = health.check("revocation_lists");
             check.ok();
@@ -334,16 +334,18 @@ fn read_list(file: &Path, members: &Members) -> Result<Crl, Error> {
     })
 }
 
-/// Names, sizes and times of change: differs when a list has changed.
-fn fingerprint(directory: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+/// What shows that a file is another one or was written to. Of a symbolic link it is the file behind it: Kubernetes
+/// swaps a link to all files of a volume.
+type Facts = Option<(u64, u64, SystemTime)>;
+
+/// Differs when a list has changed.
+fn fingerprint(directory: &Path) -> Vec<(Facts, PathBuf)> {
     let files = list_files(directory).unwrap_or_default();
-    let facts = files.into_iter().map(|file| {
-        let metadata = std::fs::metadata(&file).ok();
-        let length = metadata.as_ref().map_or(0, std::fs::Metadata::len);
-        let modified = metadata.and_then(|metadata| metadata.modified().ok());
-        (file, length, modified)
-    });
-    facts.collect()
+    let facts = |file: &Path| {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some((metadata.ino(), metadata.len(), metadata.modified().ok()?))
+    };
+    files.into_iter().map(|file| (facts(&file), file)).collect()
 }
 
 #[cfg(test)]

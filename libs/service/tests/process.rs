@@ -11,7 +11,7 @@ use service::Tasks;
 use service::health::{self, Health};
 use service::identity::Identity;
 use service::signer::{BatchSigner, Config};
-use support::{SECOND, World};
+use support::{SECOND, World, get};
 
 #[tokio::test]
 async fn contents_that_wait_together_share_a_signature() {
@@ -78,16 +78,6 @@ async fn a_full_signer_refuses() {
     tasks.cancel();
 }
 
-async fn get(address: std::net::SocketAddr, path: &str) -> String {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connect");
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("write");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("read");
-    answer
-}
-
 #[tokio::test]
 async fn degraded_is_ready_and_failed_is_not() {
     let (tasks, health) = (Tasks::new(), Health::new());
@@ -111,6 +101,10 @@ async fn degraded_is_ready_and_failed_is_not() {
     );
     disk.failed("full");
     assert!(!ready().await);
+    assert!(
+        get(address, "/livez").await.starts_with("HTTP/1.1 200"),
+        "a restart would not mend it"
+    );
     let metrics = get(address, "/metrics").await;
     assert!(metrics.contains(r#"medledger_health{check="disk"} 3"#), "{metrics}");
     assert!(metrics.contains("process_resident_memory_bytes"), "{metrics}");

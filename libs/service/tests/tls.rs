@@ -2,16 +2,33 @@
 
 mod support;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use protocol::identity::Role;
 use protocol::testing::{Issue, Keys};
-use service::lists::Limits;
+use service::Tasks;
+use service::health::Health;
+use service::lists::{Broadcast, Limits};
+use service::mux::{self, Mux};
+use service::resolve::Resolve;
 use service::serve::Config;
 use service::tls::Target;
-use support::{Running, SECOND, World, echo, orderer, orderer_at, until, whoami};
+use support::{Mounted, Running, SECOND, World, echo, orderer, orderer_at, request, text, until, whoami};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+
+/// Connections refused here for this reason, as Prometheus reads it.
+fn refused(reason: &str) -> u64 {
+    let series = format!("medledger_connections_refused_total{{reason=\"{reason}\"}} ");
+    let text = metric::text();
+    let value = text.lines().find_map(|line| line.strip_prefix(&series));
+    value.map_or(0, |value| value.parse().expect("a count"))
+}
 
 #[tokio::test]
 async fn a_member_is_known_by_name() {
@@ -36,6 +53,7 @@ async fn strangers_the_expired_and_the_self_made_are_refused() {
         format!("{:?}", whoami(channel).await.expect_err("refused"))
     };
     let check = |refusal: String, alert: &str| assert!(refusal.contains(alert), "{alert}: {refusal}");
+    let before = ["certificate_stranger", "certificate_expired"].map(refused);
 
     let stranger = world.trust_of_anyone(&world.stranger, world.stranger.identity("peer0"));
     check(refusal(stranger).await, "UnknownCA");
@@ -66,6 +84,11 @@ async fn strangers_the_expired_and_the_self_made_are_refused() {
     let identity = service::Identity::load(&directory).expect("identity");
     let impostor = service::tls::Trust::load(identity.into(), members, None).expect("trust");
     check(refusal(impostor).await, "DecryptError");
+    // Expired and early; who else is refused at the same time in other tests only adds to it.
+    until("each is counted with its reason", || {
+        refused("certificate_stranger") > before[0] && refused("certificate_expired") >= before[1] + 2
+    })
+    .await;
     server.stop().await;
 }
 
@@ -116,6 +139,89 @@ fn service_detail(status: &tonic::Status) -> String {
     format!("{status:?}")
 }
 
+/// Says what it is told to say, and how often it was asked.
+struct Told {
+    place: Mutex<SocketAddr>,
+    asked: AtomicUsize,
+}
+
+impl Resolve for Told {
+    fn resolve<'a>(&'a self, _: &'a str) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Box::pin(std::future::ready(Ok(vec![*self.place.lock()])))
+    }
+}
+
+#[tokio::test]
+async fn every_connection_asks_where_the_name_leads() {
+    let world = World::new(Keys::P256);
+    let trust = world.trust(world.relief.identity("orderer0"), None);
+    let first = orderer(trust.clone(), Limits::default(), echo).await;
+    let told = Arc::new(Told {
+        place: Mutex::new(first.address),
+        asked: AtomicUsize::new(0),
+    });
+    let client = world.trust(world.hospital.identity("peer0"), None);
+    // Nothing listens at the name's own port.
+    let target = Target::new("localhost:1", Role::Orderer, None);
+    let channel = client.channel_by(&target, told.clone()).expect("channel");
+    let tasks = Tasks::new();
+    let mux = Mux::<Broadcast>::start(&tasks, channel.clone(), mux::Config::default());
+    until("the stream is open", || mux.is_up()).await;
+    assert_eq!(whoami(channel.clone()).await.expect("there"), "peer0");
+    let asked = told.asked.load(Ordering::Relaxed);
+
+    // The pod comes back with another address: streams find it, and so do single calls.
+    let second = orderer_at(
+        trust,
+        Limits::default(),
+        Config::default(),
+        "127.0.0.2:0".parse().expect("address"),
+        echo,
+    )
+    .await;
+    first.stop().await;
+    until("the break is noticed", || !mux.is_up()).await;
+    *told.place.lock() = second.address;
+    until("the stream is open again", || mux.is_up()).await;
+    let reply = mux.call(request("there"), 5 * SECOND).await.expect("a reply");
+    assert_eq!(text(reply), "there");
+    assert_eq!(whoami(channel).await.expect("there"), "peer0");
+    assert!(told.asked.load(Ordering::Relaxed) > asked);
+
+    // Wherever it leads, the certificate must be for the name.
+    let elsewhere = Target::new("elsewhere.example:1", Role::Orderer, None);
+    let channel = client.channel_by(&elsewhere, told).expect("channel");
+    let status = whoami(channel).await.expect_err("another name");
+    assert!(format!("{status:?}").contains("NotValidForName"), "{status:?}");
+    tasks.cancel();
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn lists_of_a_mounted_volume_are_read_once_each_and_again_when_it_is_swapped() {
+    let world = World::new(Keys::P256);
+    let [first, second] = ["peer0", "peer1"].map(|name| world.hospital.identity(name));
+    let file = "HospitalA.pem";
+    let mut volume = Mounted::new(world.path("mounted"), &[(file, world.hospital.crl(&[first]))]);
+    let trust = world.trust(world.relief.identity("orderer0"), Some(&volume.directory));
+    assert!(trust.is_revoked(&first.certificate) && !trust.is_revoked(&second.certificate));
+    let (tasks, health) = (Tasks::new(), Health::new());
+    trust.watch(&tasks, &health, Duration::from_millis(20));
+    volume.swap(&[(file, world.hospital.crl(&[first, second]))]);
+    until("the new list is read", || trust.is_revoked(&second.certificate)).await;
+    volume.swap(&[(file, b"no list".to_vec())]);
+    let shown = || format!("{:?}", health.checks()["revocation_lists"]);
+    until("the bad one is shown", || shown().contains(file)).await;
+    assert!(
+        !shown().contains("..2026"),
+        "by its name, not by its version's: {}",
+        shown()
+    );
+    assert!(trust.is_revoked(&second.certificate), "the former list stays");
+    tasks.cancel();
+}
+
 #[tokio::test]
 async fn a_revocation_list_acts_without_a_restart_and_closes_connections() {
     let world = World::new(Keys::P256);
@@ -129,6 +235,7 @@ async fn a_revocation_list_acts_without_a_restart_and_closes_connections() {
     assert_eq!(whoami(other.clone()).await.expect("not revoked"), "peer1");
 
     std::fs::write(crls.join("HospitalA.crl"), world.hospital.crl(&[revoked])).expect("write");
+    let before = ["certificate_revoked", "no_longer_trusted"].map(refused);
     until("the list is read", || trust.is_revoked(&revoked.certificate)).await;
     // The channel that was open is closed, a new one is refused; the other goes on.
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -136,6 +243,10 @@ async fn a_revocation_list_acts_without_a_restart_and_closes_connections() {
     whoami(world.trust(revoked, None).channel(&server.target()).expect("channel"))
         .await
         .expect_err("revoked");
+    until("both are counted", || {
+        refused("certificate_revoked") > before[0] && refused("no_longer_trusted") > before[1]
+    })
+    .await;
     assert_eq!(whoami(other.clone()).await.expect("not revoked"), "peer1");
 
     // A damaged list changes nothing, nor does one that another organisation signed.

@@ -10,7 +10,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use protocol::identity::Role;
 use protocol::testing::Keys;
-use service::Tasks;
 use service::calls::Work;
 use service::duplex::{Duplex, Exchange};
 use service::lists::{Conversation, Limits, ReplyStream, converse};
@@ -21,6 +20,7 @@ use service::rpc::to_worker::Message as To;
 use service::rpc::{self, Done, Entry, FromWorker, Invocation, KeysWanted, Module, NeedModule, Question, ToWorker};
 use service::serve::{Access, Config};
 use service::tls::Target;
+use service::{OnFailure, Tasks};
 use support::{SECOND, World, until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -236,6 +236,75 @@ async fn exchanges_go_back_and_forth_side_by_side() {
     // Another organisation's worker is not called.
     ours.cancel();
     let _ = ours.wait(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_on_a_worker_that_ends_are_done_or_lost_to_another() {
+    let world = World::new(Keys::P256);
+    let tasks = Tasks::new();
+    let worker = TestWorker {
+        tasks: tasks.clone(),
+        modules: Arc::new(Mutex::new(vec![vec![7]])),
+    };
+    let access = Access::new().allow(rpc::path::WORKER, |_| true);
+    let listener = service::serve::bind("127.0.0.1:0".parse().expect("address"))
+        .await
+        .expect("bind");
+    let address = format!("localhost:{}", listener.local_addr().expect("address").port());
+    let trust = world.trust(world.hospital.identity("peer1"), None);
+    let routes = service::serve::grpc(rpc::worker_server(worker));
+    service::serve::serve(&tasks, listener, trust, routes, access, Config::default()).expect("serve");
+
+    let (client, ours) = (world.trust(world.hospital.identity("peer0"), None), Tasks::new());
+    let channel = client
+        .channel(&Target::new(&address, Role::Peer, None))
+        .expect("channel");
+    let duplex = Duplex::<Work>::start(&ours, channel, mux::Config::default());
+    until("the stream is open", || duplex.is_up()).await;
+    let (done, calling) = (Arc::new(Mutex::new(0)), Tasks::new());
+    let callers = (0..16).map(|_| {
+        let (duplex, done) = (duplex.clone(), done.clone());
+        // Until the worker is away.
+        async move {
+            loop {
+                let invocation = Invocation {
+                    digest: vec![7],
+                    ..Default::default()
+                };
+                let mut exchange = match duplex.open(to(To::Invoke(invocation))) {
+                    Ok(exchange) => exchange,
+                    Err(CallError::Unsent(_)) => return,
+                    Err(error) => panic!("{error}"),
+                };
+                loop {
+                    match exchange.next(5 * SECOND).await.map(|said| said.message) {
+                        Ok(Some(From::Question(_))) => {
+                            let _ = exchange.send(to(To::Answer(rpc::Answer::default())));
+                        }
+                        Ok(Some(From::Done(_))) => {
+                            *done.lock() += 1;
+                            break;
+                        }
+                        Ok(Some(From::Failed(failed))) => {
+                            assert_eq!(failed.code, "unavailable");
+                            break;
+                        }
+                        Err(error) if error.surely_undone() => break,
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+        }
+    });
+    for caller in callers {
+        calling.spawn("caller", OnFailure::StopProcess, caller);
+    }
+    until("calls are done", || *done.lock() > 200).await;
+    tasks.cancel();
+    tasks.wait(2 * SECOND).await.expect("ends, however much it is called");
+    calling.cancel();
+    calling.wait(5 * SECOND).await.expect("no caller failed");
+    ours.cancel();
 }
 
 #[tokio::test]

@@ -178,7 +178,7 @@ async fn while_the_log_is_away_it_says_so_and_goes_on_by_itself() {
             since.elapsed()
         );
         sleep(Duration::from_secs(3)).await;
-        assert!(matches!(running.health.checks()["log"], State::Degraded { .. }));
+        assert!(matches!(running.health.checks()["kafka"], State::Degraded { .. }));
         log.control().set_available(true);
     };
     let (results, ()) = tokio::join!(join_all(under_way), away);
@@ -187,7 +187,7 @@ async fn while_the_log_is_away_it_says_so_and_goes_on_by_itself() {
         ordered.check_receipt(&net, tx, result.as_ref().expect("back"));
     }
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(running.health.checks()["log"], State::Ok);
+    assert_eq!(running.health.checks()["kafka"], State::Ok);
     running.end().await;
 }
 

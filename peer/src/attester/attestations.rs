@@ -20,12 +20,15 @@ use protocol::{
     signature::Purpose,
     transaction::Checker,
 };
+use service::telemetry::Seldom;
 use tokio::sync::watch;
 
-use crate::committer::{
-    attested_metric,
-    chain::{Chain, Stop},
-    control::ControlView,
+use crate::{
+    committer::{
+        chain::{Chain, Stop},
+        control::ControlView,
+    },
+    metrics::ledger::{self as metrics, Awaited},
 };
 
 /// Attestations of one organisation for heights that this peer has not reached.
@@ -40,11 +43,13 @@ pub struct Attestations {
     control: Arc<ControlView>,
     /// By partition, the control chain last.
     seen: Vec<Seen>,
+    said: Seldom,
 }
 
 struct Seen {
     organisations: Mutex<BTreeMap<String, Words>>,
     attested: watch::Sender<Option<u64>>,
+    awaited: Mutex<Awaited>,
 }
 
 /// What one organisation said of one chain.
@@ -102,11 +107,13 @@ impl Attestations {
         let seen = || Seen {
             organisations: Mutex::default(),
             attested: watch::Sender::new(None),
+            awaited: Mutex::default(),
         };
         Arc::new(Attestations {
             quorum: channel.quorum(),
             attesters,
             seen: (0..=chains.len()).map(|_| seen()).collect(),
+            said: Seldom::default(),
             chains,
             control,
             checker,
@@ -129,9 +136,14 @@ impl Attestations {
     /// Takes what is valid and new.
     pub fn offer(&self, offered: Vec<Attestation>) {
         for attestation in offered {
-            let Some((content, header)) = self.decode(&attestation) else {
+            let Some((content, header)) = decode(&attestation) else {
+                metrics::attestation_refused("malformed");
                 continue;
             };
+            if !self.may_be(&content) {
+                metrics::attestation_refused("elsewhere");
+                continue;
+            }
             let Some(seen) = self.seen(content.partition) else {
                 continue;
             };
@@ -144,13 +156,12 @@ impl Attestations {
         }
     }
 
-    fn decode(&self, attestation: &Attestation) -> Option<(AttestationContent, Digest)> {
-        let content: AttestationContent = canonical::decode(&attestation.content).ok()?;
-        let here = content.channel == self.checker.channel.id && content.epoch == 0;
-        // No honest organisation is so far ahead of another: kept, it would be the newest word for ever.
+    /// Of this channel, and not so far ahead as no honest organisation is: kept, it would be the newest word for ever.
+    fn may_be(&self, content: &AttestationContent) -> bool {
         let tip = self.tip(content.partition).unwrap_or_default();
-        let here = here && content.height <= tip.saturating_add(HEIGHTS_IN_TIME_MAX);
-        Some((content.clone(), digest(&content.header)?)).filter(|_| here)
+        content.channel == self.checker.channel.id
+            && content.epoch == 0
+            && content.height <= tip.saturating_add(HEIGHTS_IN_TIME_MAX)
     }
 
     /// `None`: old (unless it may fill a gap below an early one), or not by an attester.
@@ -162,7 +173,10 @@ impl Attestations {
         seen: &Seen,
     ) -> Option<Word<'_>> {
         let signature = attestation.signature.as_ref()?;
-        let attester = self.attesters.get(&digest(&signature.certificate)?)?;
+        let Some(attester) = digest(&signature.certificate).and_then(|hash| self.attesters.get(&hash)) else {
+            metrics::attestation_refused("stranger");
+            return None;
+        };
         let is_new = seen.organisations.lock().get(&attester.msp_id).is_none_or(|words| {
             words.judged().is_none_or(|judged| content.height > judged) && !words.early.contains_key(&content.height)
         });
@@ -179,7 +193,10 @@ impl Attestations {
                 &attestation.content,
                 signature,
             )
-            .inspect_err(|error| tracing::debug!(organisation = attester.msp_id, %error, "not an attestation"))
+            .inspect_err(|error| {
+                metrics::attestation_refused("signature");
+                tracing::debug!(organisation = attester.msp_id, %error, "not an attestation");
+            })
             .ok()?;
         Some(Word {
             organisation: &attester.msp_id,
@@ -192,6 +209,9 @@ impl Attestations {
     /// The chain moved: some early attestations can be judged now.
     pub fn advanced(&self, partition: u32) {
         if let Some(seen) = self.seen(partition) {
+            if let Some(height) = self.tip(partition) {
+                seen.awaited.lock().committed(height);
+            }
             self.judge(partition, seen);
         }
     }
@@ -226,17 +246,25 @@ impl Attestations {
                 if mine == header {
                     words.agrees = Some((height, attestation));
                 } else {
-                    tracing::warn!(
-                        partition,
-                        height,
-                        organisation,
-                        "attests another header than the one here"
-                    );
+                    self.report(partition, height, organisation);
                     words.contradicts = Some((height, attestation));
                 }
             }
         }
         self.count(partition, seen, &organisations);
+    }
+
+    /// Counted each time, said now and then.
+    fn report(&self, partition: u32, height: u64, organisation: &str) {
+        metrics::contradicted(organisation);
+        if self.said.may(organisation) {
+            tracing::warn!(
+                partition,
+                height,
+                organisation,
+                "attests another header than the one here"
+            );
+        }
     }
 
     fn count(&self, partition: u32, seen: &Seen, organisations: &BTreeMap<String, Words>) {
@@ -272,7 +300,7 @@ impl Attestations {
             moves
         });
         if moved {
-            attested_metric(partition, attested);
+            seen.awaited.lock().attested(partition, attested);
         }
     }
 
@@ -336,6 +364,12 @@ impl Attestations {
     }
 }
 
+fn decode(attestation: &Attestation) -> Option<(AttestationContent, Digest)> {
+    let content: AttestationContent = canonical::decode(&attestation.content).ok()?;
+    let header = digest(&content.header)?;
+    Some((content, header))
+}
+
 impl Seen {
     fn take(&self, word: Word<'_>, attestation: Attestation) {
         let mut organisations = self.organisations.lock();
@@ -343,6 +377,9 @@ impl Seen {
         // Offers are verified side by side: a newer word may have been judged meanwhile.
         if words.judged().is_none_or(|judged| word.height > judged) {
             words.put_early(word.height, word.header, attestation);
+            if let Some(newest) = words.newest() {
+                metrics::attested_by(word.organisation, word.partition, newest);
+            }
         }
     }
 }
@@ -356,6 +393,7 @@ mod tests {
         let seen = Seen {
             organisations: Mutex::default(),
             attested: watch::Sender::new(None),
+            awaited: Mutex::default(),
         };
         let word = |height| Word {
             organisation: "HospitalA",

@@ -72,7 +72,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Makes the file. Fails if it exists.
+    /// Makes the file, whole or not at all. Fails if it exists.
     pub fn init(path: &Path, owner: Owner) -> Result<(), GuardError> {
         let error = |doing| {
             move |cause| GuardError::Io {
@@ -81,21 +81,30 @@ impl Guard {
                 cause,
             }
         };
+        // A crash leaves this one behind; the next attempt begins it anew.
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".unfinished");
+        let unfinished = PathBuf::from(unfinished);
         let file = OpenOptions::new()
             .write(true)
-            .create_new(true)
+            .create(true)
+            .truncate(true)
             .mode(0o600)
-            .open(path)
-            .map_err(|cause| match cause.kind() {
-                io::ErrorKind::AlreadyExists => GuardError::Exists(path.to_owned()),
-                _ => error("make the file")(cause),
-            })?;
+            .open(&unfinished)
+            .map_err(error("make the file"))?;
         for slot in [0, 1] {
             let bytes = encode(&owner, slot, &BTreeMap::new());
             file.write_all_at(&bytes, slot * bytes.len() as u64)
                 .map_err(error("write"))?;
         }
         file.sync_all().map_err(error("sync"))?;
+        // Unlike a rename, a link never takes the place of a guard that is there.
+        let made = std::fs::hard_link(&unfinished, path);
+        std::fs::remove_file(&unfinished).map_err(error("remove the unfinished file"))?;
+        made.map_err(|cause| match cause.kind() {
+            io::ErrorKind::AlreadyExists => GuardError::Exists(path.to_owned()),
+            _ => error("make the file")(cause),
+        })?;
         let directory = path
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
@@ -103,6 +112,17 @@ impl Guard {
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .map_err(error("sync the directory"))
+    }
+
+    /// Makes the file unless this owner's intact guard is there. Dangerous where a volume may come back empty: whoever
+    /// calls must know by other means that no guard was made for this key before. Whether it made one.
+    pub fn init_if_absent(path: &Path, owner: Owner) -> Result<bool, GuardError> {
+        match Guard::init(path, owner) {
+            Ok(()) => Ok(true),
+            // Its holder may be running: it is read, not opened.
+            Err(GuardError::Exists(_)) => newest(path, owner).map(|_| false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens what [`Guard::init`] made and holds it alone.
@@ -123,29 +143,7 @@ impl Guard {
             TryLockError::WouldBlock => GuardError::Held(path.to_owned()),
             TryLockError::Error(cause) => error("lock")(cause),
         })?;
-        let bytes = std::fs::read(path).map_err(error("read"))?;
-        let size = slot_bytes(owner.partitions);
-        let slots = [bytes.get(..size), bytes.get(size..2 * size)];
-        let newest = slots
-            .iter()
-            .flatten()
-            .filter_map(|slot| decode(slot))
-            .max_by_key(|slot| slot.counter);
-        let Some(slot) = newest else {
-            return Err(GuardError::Damaged(path.to_owned()));
-        };
-        let foreign = |what| {
-            Err(GuardError::Foreign {
-                file: path.to_owned(),
-                what,
-            })
-        };
-        if slot.channel != owner.channel {
-            return foreign("channel");
-        }
-        if slot.attester != owner.attester {
-            return foreign("attester");
-        }
+        let slot = newest(path, owner)?;
         Ok(Guard {
             file,
             path: path.to_owned(),
@@ -203,6 +201,38 @@ impl Guard {
         self.promises = promises;
         Ok(())
     }
+}
+
+/// The last slot that was written whole, if it is this owner's.
+fn newest(path: &Path, owner: Owner) -> Result<Slot, GuardError> {
+    let bytes = std::fs::read(path).map_err(|cause| GuardError::Io {
+        file: path.to_owned(),
+        doing: "read",
+        cause,
+    })?;
+    let size = slot_bytes(owner.partitions);
+    let slots = [bytes.get(..size), bytes.get(size..2 * size)];
+    let newest = slots
+        .iter()
+        .flatten()
+        .filter_map(|slot| decode(slot))
+        .max_by_key(|slot| slot.counter);
+    let Some(slot) = newest else {
+        return Err(GuardError::Damaged(path.to_owned()));
+    };
+    let foreign = |what| {
+        Err(GuardError::Foreign {
+            file: path.to_owned(),
+            what,
+        })
+    };
+    if slot.channel != owner.channel {
+        return foreign("channel");
+    }
+    if slot.attester != owner.attester {
+        return foreign("attester");
+    }
+    Ok(slot)
 }
 
 /// Room for every data partition and the control chain, so that the file never grows.

@@ -19,7 +19,10 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::guard::{self, Guard, GuardError, Promise};
-use crate::ledger::{Ledger, Tip};
+use crate::{
+    ledger::{Ledger, Tip},
+    metrics::{self, attester::GUARD_SECONDS},
+};
 
 /// Between two syncs of the guard.
 pub const INTERVAL: Duration = Duration::from_millis(100);
@@ -94,11 +97,16 @@ impl Attester {
                 continue;
             }
             if !newer.is_empty() {
+                let began = Instant::now();
                 guard = promise(guard, newer.clone()).await?;
+                GUARD_SECONDS.observe(began.elapsed().as_secs_f64());
                 promises.extend(newer);
             }
             if !promises.is_empty() {
                 let signed = self.sign(&promises)?;
+                for (partition, (height, _)) in &promises {
+                    metrics::ledger::signed(*partition, *height);
+                }
                 // Own word counts here even while the log is away.
                 self.ledger.offer_attestations(signed.clone());
                 unsent = newest_of_each(unsent, signed);

@@ -51,6 +51,9 @@ impl Chain {
             stopping: CancellationToken::new(),
             state,
         };
+        if let Some(tip) = position.tip {
+            crate::metrics::ledger::reached(chain.partition, tip.height);
+        }
         chain
             .snapshots
             .lock()
@@ -120,7 +123,7 @@ impl Chain {
         let mut stop = self.stop.lock();
         if stop.is_none() {
             tracing::error!(partition = self.partition, reason = %why, "the partition stops");
-            super::metrics::stopped(self.partition);
+            crate::metrics::ledger::stopped(self.partition);
             *stop = Some(why);
         }
         self.stopping.cancel();

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     attester::attestations::Attestations,
     ledger::{BlockInfo, Tip},
+    metrics::ledger as metrics,
     state::{ControlStore, StateError},
 };
 
@@ -65,6 +66,9 @@ impl ControlView {
             height: header.height,
             header: *hash,
         });
+        if let Some(tip) = tip {
+            metrics::reached(CONTROL, tip.height);
+        }
         Ok(Arc::new(ControlView {
             store,
             tip: watch::Sender::new(tip),
@@ -114,7 +118,7 @@ impl ControlView {
         let mut stop = self.stop.write();
         if stop.is_none() {
             tracing::error!(reason = %why, "the control chain stops");
-            super::metrics::stopped(CONTROL);
+            metrics::stopped(CONTROL);
             *stop = Some(why);
         }
         self.stopping.cancel();
@@ -159,6 +163,7 @@ impl ControlView {
         }
         self.genesis
             .send_if_modified(|known| std::mem::replace(known, genesis) != genesis);
+        metrics::reached(CONTROL, height);
         self.tip.send_replace(Some(Tip {
             height,
             header: pushed.hash,

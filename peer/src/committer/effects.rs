@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use protocol::code::Code;
 
-use super::{chain::Chain, metrics, watchers::Watchers};
+use super::{chain::Chain, watchers::Watchers};
 use crate::{
     attester::attestations::Attestations,
     ledger::TxStatus,
+    metrics::ledger as metrics,
     state::{Changes, Position},
 };
 
@@ -43,7 +44,7 @@ impl Effects {
             metrics::judged(code.word(), count);
         }
         if let Some(tip) = position.tip {
-            metrics::committed(partition, tip.height, took);
+            metrics::committed(partition, tip.height, blocks.len(), took);
         }
     }
 }

@@ -12,7 +12,6 @@ pub mod control;
 mod deltas;
 mod effects;
 pub(crate) mod follow;
-mod metrics;
 pub mod prepare;
 pub mod validate;
 pub mod view;
@@ -27,6 +26,7 @@ use std::{
 
 use ledger_log::{Log, ReadError, Record, TopicPartition};
 use protocol::{sha256, transaction::Checker};
+use service::time::unix_ms;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -34,12 +34,14 @@ use chain::Stop;
 use control::ControlView;
 pub use effects::Effects;
 use follow::{Follow, Followed};
-pub(crate) use metrics::attested as attested_metric;
 use prepare::{Prepared, prepare};
 use validate::{Rules, validate};
 use view::Overlay;
 
-use crate::state::{Changes, PartitionState, Position, StateError};
+use crate::{
+    metrics::ledger as metrics,
+    state::{Changes, PartitionState, Position, StateError},
+};
 
 /// Records between reading and commit, per partition. Decoded they take a few times as much.
 const QUEUE_BYTES_MAX: usize = 8 << 20;
@@ -69,6 +71,7 @@ pub struct Committer {
 /// A record whose stage 1 runs or is done.
 struct Staged {
     height: u64,
+    appended_unix_ms: Option<u64>,
     prepared: oneshot::Receiver<Prepared>,
     queued: Queued,
 }
@@ -158,7 +161,7 @@ impl Committer {
     /// Starts stage 1 of a record, once there is room for it.
     async fn stage(&self, budget: &Arc<Semaphore>, record: Record) -> Option<Staged> {
         let partition = self.effects.chain.partition;
-        let bytes = record.value.len();
+        let (height, appended_unix_ms, bytes) = (record.offset, record.appended_unix_ms, record.value.len());
         let share = bytes.clamp(1024, QUEUE_BYTES_MAX) as u32;
         let permit = Arc::clone(budget).acquire_many_owned(share).await.ok()?;
         metrics::queued(partition, bytes as i64);
@@ -176,7 +179,8 @@ impl Committer {
             }
         });
         Some(Staged {
-            height: record.offset,
+            height,
+            appended_unix_ms,
             prepared,
             queued,
         })
@@ -186,6 +190,8 @@ impl Committer {
         let state = &self.effects.chain.state;
         let mut position = state.position()?;
         let mut next: Option<Staged> = None;
+        // What was in the log before says how long this peer was away, not how long a commit takes.
+        let began_unix_ms = unix_ms();
         loop {
             let first = match next.take() {
                 Some(first) => first,
@@ -197,12 +203,14 @@ impl Committer {
             let height = first.height;
             let mut blocks = vec![first.prepared.await.map_err(|_| Stop::Defect { height })?];
             let mut queued = vec![first.queued];
+            let mut appended = vec![first.appended_unix_ms];
             while blocks.len() < BATCH_BLOCKS_MAX {
                 let Ok(mut more) = staged.try_recv() else { break };
                 match more.prepared.try_recv() {
                     Ok(prepared) => {
                         blocks.push(prepared);
                         queued.push(more.queued);
+                        appended.push(more.appended_unix_ms);
                     }
                     Err(_) => {
                         // Not ready yet, or never: awaiting it will tell.
@@ -213,6 +221,10 @@ impl Committer {
             }
             position = self.commit_batch(&rules, position, blocks).await?;
             drop(queued);
+            let now_unix_ms = unix_ms();
+            for appended in appended.into_iter().flatten().filter(|at| *at >= began_unix_ms) {
+                metrics::lag(self.effects.chain.partition, appended, now_unix_ms);
+            }
         }
     }
 

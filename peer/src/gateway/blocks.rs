@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use super::gate::Permit;
-use super::metrics::STREAMS;
 use crate::ledger::{BlockInfo, Ledger};
+use crate::metrics::STREAMS;
 
 /// How long one look for the next block waits; then it is looked whether the chain still moves.
 const LOOK: Duration = Duration::from_secs(1);

@@ -25,9 +25,9 @@ use protocol::policy::Policy;
 use service::{Code, Problem, rpc};
 use tokio::time::Instant;
 
-use super::metrics::{Request, outcome};
 use crate::endorser::check::Checked;
 use crate::endorser::{Endorsed, Endorser};
+use crate::metrics::{Request, outcome};
 use crate::query::not_started;
 use attempt::Attempt;
 pub use teams::Teams;

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::Gateway;
 use super::gate::Permit;
 use super::intent::{attributes, check_call};
-use super::metrics::{Request, outcome};
 use crate::endorser::check::{active_contract, partition_key};
 use crate::endorser::context;
+use crate::metrics::{Request, outcome};
 use crate::query::QueryView;
 use crate::workers::Invocation;
 

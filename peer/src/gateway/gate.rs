@@ -13,14 +13,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use metric::Gauge;
 use parking_lot::Mutex;
-use prometheus::IntGauge;
 use protocol::Digest;
 use service::Problem;
 
 use tokio::time::Instant;
 
-use super::metrics::{IN_FLIGHT, IN_FLIGHT_BYTES};
+use crate::metrics::{IN_FLIGHT, IN_FLIGHT_BYTES, IN_FLIGHT_MAX};
 
 /// Places that stay however slow everything is: fewer would measure nothing.
 const PLACES_MIN: usize = 64;
@@ -35,8 +35,9 @@ pub struct Gate {
     bytes_max: usize,
     retry_after: Duration,
     state: Mutex<State>,
-    in_flight: IntGauge,
-    in_flight_bytes: IntGauge,
+    in_flight: Gauge,
+    in_flight_max: Gauge,
+    in_flight_bytes: Gauge,
 }
 
 struct State {
@@ -146,12 +147,15 @@ impl Gate {
             callers: HashMap::new(),
             pace: Pace::new(places, target, Instant::now()),
         };
+        let in_flight_max = IN_FLIGHT_MAX.with_label_values(&[name]);
+        in_flight_max.set(state.pace.places as i64);
         Arc::new(Gate {
             each_max,
             bytes_max,
             retry_after,
             state: Mutex::new(state),
             in_flight: IN_FLIGHT.with_label_values(&[name]),
+            in_flight_max,
             in_flight_bytes: IN_FLIGHT_BYTES.with_label_values(&[name]),
         })
     }
@@ -205,7 +209,9 @@ impl Permit {
     /// It went all the way, so what it took says how much waits there. A refusal says nothing.
     pub fn served(&self) {
         let now = Instant::now();
-        self.gate.state.lock().pace.served(now - self.entered, now);
+        let mut state = self.gate.state.lock();
+        state.pace.served(now - self.entered, now);
+        self.gate.in_flight_max.set(state.pace.places as i64);
     }
 }
 

@@ -17,7 +17,7 @@ use service::tls::{self, Target, Trust};
 use service::{Code, OnFailure, Problem, Role, Tasks};
 use tokio::time::Instant;
 
-use super::metrics::BROADCASTS;
+use crate::metrics::{BROADCASTS, ORDERERS_UP};
 
 /// One broadcast, however much time the client has left: then it is UNKNOWN and the ledger is watched.
 const BROADCAST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -88,10 +88,9 @@ impl Orderers {
                 .await
                 .is_err()
             {
-                match (
-                    watched.all.iter().filter(|orderer| orderer.is_up()).count(),
-                    watched.all.len(),
-                ) {
+                let up = watched.all.iter().filter(|orderer| orderer.is_up()).count();
+                ORDERERS_UP.set(up as i64);
+                match (up, watched.all.len()) {
                     // Reads go on without them; at the start they are waited for.
                     (0, 1..) if began.elapsed() < START_PATIENCE => {}
                     (0, all) => check.degraded(format!(

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use super::gate::Permit;
-use super::metrics::{Request, outcome};
 use crate::endorser::check::active_contract;
+use crate::metrics::{Request, outcome};
 use crate::query::not_started;
 
 impl Gateway {

@@ -10,8 +10,8 @@ use service::{Caller, Problem};
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::metrics::{Request, outcome};
 use crate::ledger::TxStatus;
+use crate::metrics::{Request, outcome};
 
 impl Gateway {
     pub(super) async fn status(&self, request: rpc::StatusRequest, caller: &Caller) -> rpc::StatusReply {

@@ -16,6 +16,7 @@ mod judge;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use prost::Message as _;
@@ -27,16 +28,17 @@ use protocol::signature::Purpose;
 use protocol::transaction::Checker;
 use protocol::{Digest, canonical, code};
 use service::rpc::{self, BroadcastRequest, Finality, Submission, submit_request::Intent};
+use service::telemetry::Seldom;
 use service::{Caller, Code, Problem};
 use tokio::time::Instant;
 
 use super::Gateway;
 use super::endorse::{self, Endorsements};
 use super::gate::Permit;
-use super::metrics::{JUDGED, REENDORSEMENTS, Request};
 use super::orderers::{Sent, may_elsewhere};
 use crate::endorser::check::Checked;
 use crate::ledger::{TxStatus, TxWatch};
+use crate::metrics::{JUDGED, RECEIPT_FAULTS, REENDORSEMENTS, Request, stage};
 use judge::Verdict;
 
 /// How long the ledger is watched after an unknown outcome before the same transaction is sent again.
@@ -155,19 +157,27 @@ impl Course<'_> {
         }
         loop {
             self.endorsements += 1;
+            let began = Instant::now();
             let endorsed = self.endorse().await?;
+            stage("endorse", began);
             let (transaction, response) = self.transaction(endorsed)?;
             let mut broken = 0;
             let (receipt, status) = loop {
+                let began = Instant::now();
                 let (receipt, place) = match self.order(&transaction).await? {
                     Ordered::Receipt(receipt, place) => (receipt, place),
                     Ordered::Seen(status) => break (None, status),
                 };
+                stage("order", began);
                 if self.wait == Finality::Ordered {
                     return Ok(self.ordered(receipt, place, response));
                 }
+                let began = Instant::now();
                 match self.judgement(place).await? {
-                    Some(status) => break (Some(receipt), status),
+                    Some(status) => {
+                        stage("commit", began);
+                        break (Some(receipt), status);
+                    }
                     // Under its tx_id it is VALID at most once, however often it is sent.
                     None if broken + 1 < BROADCASTS_MAX => broken += 1,
                     None => return Err(self.unknown_outcome("receipts for places where it is not")),
@@ -264,7 +274,7 @@ impl Course<'_> {
                 Sent::Ordered(receipt) => match place(&self.gateway.ledger.checker, &receipt, &self.checked) {
                     Some(place) => return Ok(Ordered::Receipt(receipt, place)),
                     None => {
-                        tracing::warn!(tx_id = hex::encode(self.checked.tx_id), "a receipt that proves nothing");
+                        self.report("no_proof", "a receipt that proves nothing");
                         unknown += 1;
                     }
                 },
@@ -337,15 +347,19 @@ impl Course<'_> {
                 code,
             })),
             _ => {
-                let tx_id = hex::encode(tx_id);
-                tracing::warn!(
-                    tx_id,
-                    partition,
-                    height = place.0,
-                    "a receipt for a place where it is not"
-                );
+                self.report("not_there", "a receipt for a place where it is not");
                 Ok(None)
             }
+        }
+    }
+
+    /// A receipt that an honest orderer does not give: counted, and now and then said.
+    fn report(&self, reason: &'static str, what: &'static str) {
+        static SAID: LazyLock<Seldom> = LazyLock::new(Seldom::default);
+        RECEIPT_FAULTS.with_label_values(&[reason]).inc();
+        if SAID.may(reason) {
+            let (tx_id, partition) = (hex::encode(self.checked.tx_id), self.checked.partition);
+            tracing::warn!(tx_id, partition, "{what}");
         }
     }
 
@@ -400,6 +414,7 @@ impl Course<'_> {
         receipt: Option<Receipt>,
     ) -> Result<Submission, Problem> {
         let mut reached = Finality::Committed;
+        let began = Instant::now();
         if self.wait == Finality::Attested
             && self
                 .gateway
@@ -408,6 +423,7 @@ impl Course<'_> {
                 .await
         {
             reached = Finality::Attested;
+            stage("attest", began);
         }
         Ok(Submission {
             reached: reached.into(),

@@ -1,50 +1,38 @@
 //! The last published period for Prometheus. Few labels, after suppression; what is withheld is absent, never 0.
 
-use std::sync::LazyLock;
-
-use prometheus::{IntCounter, IntGauge, IntGaugeVec, register_int_counter, register_int_gauge, register_int_gauge_vec};
-
 use super::report::Report;
 
-macro_rules! metrics {
-    ($($(#[doc = $doc:literal])+ $name:ident: $type:ident = $register:ident($metric:literal $(, $extra:expr)*);)+) => {
-        $($(#[doc = $doc])+ static $name: LazyLock<$type> = LazyLock::new(|| {
-            $register!($metric, concat!($($doc,)+).trim_ascii() $(, $extra)*).expect("declared once")
-        });)+
-    };
-}
-
-metrics! {
-    /// Start of the last published period, Unix seconds
-    START: IntGauge = register_int_gauge("medledger_report_period_start_seconds");
-    /// End of the last published period, Unix seconds
-    END: IntGauge = register_int_gauge("medledger_report_period_end_seconds");
+metric::declare! {
+    /// Start of the last published period, seconds since 1970
+    START: Gauge = "medledger_report_period_start_seconds";
+    /// End of the last published period, seconds since 1970
+    END: Gauge = "medledger_report_period_end_seconds";
     /// Periods published, counted from the ledger's beginning
-    PERIODS: IntCounter = register_int_counter("medledger_report_periods_total");
-    /// Encounters with an item in the last published period, by first-level area and age below or from five years
-    ENCOUNTERS: IntGaugeVec = register_int_gauge_vec("medledger_report_encounters", &["area", "item", "age"]);
-    /// People by triage category in the last published period
-    TRIAGE: IntGaugeVec = register_int_gauge_vec("medledger_report_triage", &["area", "triage"]);
-    /// People treated in the last published period
-    TREATED: IntGaugeVec = register_int_gauge_vec("medledger_report_treated", &["facility"]);
-    /// Cells withheld in the last published period, empty ones among them
-    WITHHELD: IntGauge = register_int_gauge("medledger_report_suppressed_cells");
-    /// Beds as each facility stated them last, at the end of the last published period
-    BEDS: IntGaugeVec = register_int_gauge_vec("medledger_report_beds", &["facility", "kind", "state"]);
+    PERIODS: Counter = "medledger_report_periods_total";
+    /// Encounters with an item in the last published period; absent if withheld
+    ENCOUNTERS: Gauges = "medledger_report_encounters" by ["area", "item", "age"];
+    /// People by triage category in the last published period; absent if withheld
+    TRIAGE: Gauges = "medledger_report_triage" by ["area", "triage"];
+    /// People treated in the last published period; absent if withheld
+    TREATED: Gauges = "medledger_report_treated" by ["facility"];
+    /// Cells withheld in the last published period, those among them in which nothing happened
+    WITHHELD: Gauge = "medledger_report_suppressed_cells";
+    /// Beds as each facility stated them last, at the end of the last published period: staffed, occupied, available
+    BEDS: Gauges = "medledger_report_beds" by ["facility", "kind", "state"];
     /// 1: the facility stated its beds in the last published period
-    REPORTED: IntGaugeVec = register_int_gauge_vec("medledger_report_facility_reported", &["facility"]);
+    REPORTED: Gauges = "medledger_report_facility_reported" by ["facility"];
     /// 1: it did so before the deadline
-    ON_TIME: IntGaugeVec = register_int_gauge_vec("medledger_report_facility_on_time", &["facility"]);
+    ON_TIME: Gauges = "medledger_report_facility_on_time" by ["facility"];
     /// Facilities that are expected to report
-    EXPECTED: IntGauge = register_int_gauge("medledger_report_facilities_expected");
+    EXPECTED: Gauge = "medledger_report_facilities_expected";
     /// 1: a condition that is an alert by itself was stated in the last published period
-    ALERT: IntGaugeVec = register_int_gauge_vec("medledger_report_alert", &["area", "item"]);
+    ALERT: Gauges = "medledger_report_alert" by ["area", "item"];
 }
 
 /// Before the first period there is this much to say.
 pub fn declare(expected: usize) {
     EXPECTED.set(gauge(expected as u64));
-    LazyLock::force(&PERIODS);
+    metric::register(DECLARED);
 }
 
 pub fn published(periods: u64, newest: Option<&Report>) {

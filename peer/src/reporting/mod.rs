@@ -17,7 +17,7 @@ pub mod csv;
 pub mod event;
 pub mod fold;
 mod follow;
-mod metrics;
+pub mod metrics;
 pub mod report;
 pub mod suppress;
 pub mod tally;

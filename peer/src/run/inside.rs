@@ -24,6 +24,7 @@ use crate::{
         watchers::Watchers,
     },
     ledger::Ledger,
+    metrics,
     state::{ControlStore, Owner, PartitionState, StateError, Store, Tuning, scrub},
 };
 
@@ -88,6 +89,7 @@ pub fn start(tasks: &Tasks, health: &Health, inside: Inside) -> Result<Arc<Ledge
         chains.push(Chain::new(state, &position));
     }
     let control = ControlView::open(ControlStore::open(&store, &channel.id)?, Arc::clone(&channel))?;
+    metrics::ledger::known(&channel);
     let checker = Arc::new(Checker::new(Arc::clone(&channel)));
     let ledger = Arc::new(Ledger {
         attestations: Attestations::new(Arc::clone(&checker), chains.clone(), Arc::clone(&control)),
@@ -164,7 +166,12 @@ fn start_housekeeping(tasks: &Tasks, health: &Health, ledger: &Arc<Ledger>, tuni
     tasks.spawn(
         "ledger health",
         OnFailure::StopProcess,
-        watch_health(tasks.clone(), health.clone(), Arc::clone(ledger)),
+        super::health::watch(tasks.clone(), health.clone(), Arc::clone(ledger)),
+    );
+    tasks.spawn(
+        "replay",
+        OnFailure::StopProcess,
+        super::replay::watch(tasks.clone(), health.check("replay"), Arc::clone(ledger)),
     );
     if scrub.interval_s > 0 {
         let config_digest = ledger.checker.channel.config_digest;
@@ -195,57 +202,6 @@ async fn flush(tasks: Tasks, chains: Vec<Arc<Chain>>, tuning: Tuning) -> Result<
         if ending {
             return Ok(());
         }
-    }
-}
-
-async fn watch_health(tasks: Tasks, health: Health, ledger: Arc<Ledger>) {
-    let (log, partitions, attested) = (
-        health.check("kafka"),
-        health.check("partitions"),
-        health.check("attestations"),
-    );
-    loop {
-        if ledger.log_reachable() {
-            log.ok();
-        } else {
-            log.degraded("the log cannot be reached; reads go on being served");
-        }
-        let stopped: Vec<String> = ledger
-            .chains()
-            .iter()
-            .filter(|chain| !chain.stopped.is_empty())
-            .map(|chain| format!("{}: {}", chain_name(chain.partition), chain.stopped))
-            .collect();
-        match stopped.len() {
-            0 => partitions.ok(),
-            // The others go on being served.
-            some if some <= ledger.chains.len() => partitions.degraded(stopped.join("; ")),
-            _ => partitions.failed(stopped.join("; ")),
-        }
-        match ledger.attestations.against() {
-            against if against.is_empty() => attested.ok(),
-            against => {
-                let names: Vec<String> = against
-                    .iter()
-                    .map(|(partition, name)| format!("{name} on {}", chain_name(*partition)))
-                    .collect();
-                attested.degraded(format!("attest other headers than the ones here: {}", names.join(", ")));
-            }
-        }
-        if tokio::time::timeout(Duration::from_secs(1), tasks.token().cancelled())
-            .await
-            .is_ok()
-        {
-            return;
-        }
-    }
-}
-
-fn chain_name(partition: u32) -> String {
-    if partition == protocol::CONTROL {
-        "the control chain".to_owned()
-    } else {
-        format!("partition {partition}")
     }
 }
 

@@ -109,6 +109,19 @@ impl PartitionState {
         Ok(Arc::new(state))
     }
 
+    /// What its rows take, on disk and in memory.
+    pub fn bytes(&self) -> Result<u64, StateError> {
+        let mut bytes = 0;
+        for name in FAMILIES {
+            let family = self.family(name)?;
+            for part in ["rocksdb.total-sst-files-size", "rocksdb.cur-size-all-mem-tables"] {
+                let found = self.db.property_int_value_cf(family, part);
+                bytes += found.map_err(disk("ask for its size"))?.unwrap_or_default();
+            }
+        }
+        Ok(bytes)
+    }
+
     fn check_owner(&self, directory: &Path, owner: Owner) -> Result<(), StateError> {
         let rows: [(&'static str, Vec<u8>); 4] = [
             ("format", FORMAT.to_be_bytes().to_vec()),

@@ -12,11 +12,11 @@ use service::duplex::{Duplex, Exchange};
 use service::lists::Work;
 use service::mux::CallError;
 use service::rpc::{self, FromWorker, ToWorker, from_worker, to_worker};
-use service::{Code, Problem};
+use service::{Code, Problem, Tasks};
 use tokio::time::Instant;
 
 use super::{Ended, failed};
-use crate::gateway::metrics::{WORKER_CALLS, WORKER_MODULES};
+use crate::metrics::{WORKER_CALLS, WORKER_MODULES};
 
 /// A module that was sent a moment ago is on its way; later it is sent again: the worker may be a new one.
 const MODULE_PATIENCE: Duration = Duration::from_secs(1);
@@ -104,6 +104,9 @@ pub(super) fn missing() -> Problem {
 
 pub(super) struct Link {
     transport: Box<dyn Transport>,
+    /// The transport's own.
+    tasks: Tasks,
+    since: Instant,
     modules: ModuleSource,
     /// When each module was last sent; as many as the channel has contracts.
     sent: Mutex<HashMap<Digest, Instant>>,
@@ -123,15 +126,32 @@ impl Drop for Busy<'_> {
 }
 
 impl Link {
-    pub(super) fn new(transport: Box<dyn Transport>, modules: ModuleSource) -> Self {
+    pub(super) fn new(transport: Box<dyn Transport>, modules: ModuleSource, tasks: Tasks) -> Self {
         Link {
             transport,
+            tasks,
+            since: Instant::now(),
             modules,
             sent: Mutex::default(),
             calls: AtomicUsize::new(0),
             primed: AtomicBool::new(false),
             priming: AtomicBool::new(false),
         }
+    }
+
+    /// For a worker that is none any more: what is under way on it is finished, then its tasks end.
+    pub(super) fn end(&self) {
+        self.tasks.cancel();
+    }
+
+    /// By [`Link::end`], with the process, or because the transport failed for good.
+    pub(super) fn has_ended(&self) -> bool {
+        self.tasks.is_cancelled()
+    }
+
+    /// When it was made.
+    pub(super) fn since(&self) -> Instant {
+        self.since
     }
 
     pub(super) fn is_up(&self) -> bool {

@@ -45,14 +45,14 @@ async fn create(pool: &Workers, deadline: Instant) -> Result<rpc::Done, Problem>
 #[tokio::test]
 async fn a_module_is_sent_when_it_is_needed_and_once() {
     let (pool, _) = pool(1);
-    let before = crate::gateway::metrics::WORKER_MODULES.get();
+    let before = crate::metrics::WORKER_MODULES.get();
     let routed = pool
         .route(&sha256(b"component"), "create", br#"["one"]"#, soon())
         .await
         .expect("routed");
     assert_eq!((routed.subject.as_str(), routed.query), ("one", false));
     create(&pool, soon()).await.expect("done");
-    assert!(crate::gateway::metrics::WORKER_MODULES.get() > before);
+    assert!(crate::metrics::WORKER_MODULES.get() > before);
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn the_contracts_own_end_is_not_tried_again() {
 #[tokio::test]
 async fn a_worker_is_primed_when_it_connects_and_again_after_a_break() {
     let (pool, workers) = pool(1);
-    let link = &pool.links[0];
+    let link = &pool.links()[0];
     assert!(link.wants_priming() && !link.wants_priming(), "by one at a time");
     link.prime(&[sha256(b"component")], soon()).await;
     assert!(link.is_primed());
@@ -168,7 +168,7 @@ async fn a_worker_is_primed_when_it_connects_and_again_after_a_break() {
 #[tokio::test]
 async fn a_worker_is_not_primed_before_the_module_is_known_here() {
     let (pool, workers) = pool(1);
-    let link = &pool.links[0];
+    let link = &pool.links()[0];
     assert!(link.wants_priming());
     link.prime(&[[7; 32]], soon()).await;
     assert!(!link.is_primed());
@@ -191,6 +191,7 @@ async fn a_worker_is_primed_at_the_moment_in_which_the_module_comes() {
         contracts: Arc::new([sha256(b"component")]),
         control,
         check: Health::new().check("workers"),
+        expected: true,
     };
     tasks.spawn("workers", OnFailure::Log, Arc::clone(&pool).watch(watched));
     tokio::time::sleep(Duration::from_millis(700)).await;
@@ -201,7 +202,7 @@ async fn a_worker_is_primed_at_the_moment_in_which_the_module_comes() {
         header: [1; 32],
     }));
     let now = Instant::now();
-    while !pool.links[0].is_primed() {
+    while !pool.links()[0].is_primed() {
         tokio::task::yield_now().await;
     }
     assert_eq!(now.elapsed(), Duration::ZERO);

@@ -5,4 +5,5 @@ mod commits;
 mod guard;
 mod kill;
 mod stops;
+mod volume;
 mod world;

@@ -1,12 +1,15 @@
 //! A partition stops for what nobody outside can cause, says why, and stands alone with it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use peer::run::{StartError, start};
 use protocol::testing::TestNet;
-use service::{Tasks, health::Health};
+use service::{
+    Tasks,
+    health::{Health, State},
+};
 
-use crate::world::{Peer, World};
+use crate::world::{Peer, World, soon};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gap_stops_one_partition() {
@@ -23,10 +26,65 @@ async fn a_gap_stops_one_partition() {
     assert_eq!(peer.ledger.tip(0).map(|tip| tip.height), Some(1));
     let height = world.block(1, &[]);
     peer.reached(1, height).await;
-    tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+    tokio::time::sleep(Duration::from_millis(1200)).await;
     assert!(peer.health.is_ready(), "the other partition is served");
     let shown = format!("{:?}", peer.health.checks());
     assert!(shown.contains("partition 0: the log has offset 3"), "{shown}");
+    peer.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_which_every_partition_stands_still_is_not_ready() {
+    let world = World::new(&["HospitalA"], 2).await;
+    let peer = world.peer();
+    peer.until_ready(true).await;
+    for partition in [0, 1] {
+        world.hand.set_available(false);
+        for _ in 0..2 {
+            world.block(partition, &[]);
+        }
+        world.hand.remove(&world.topics.of(partition), 1);
+        world.hand.set_available(true);
+        peer.stopped(partition).await;
+        // The control chain goes on all the while.
+        peer.until_ready(partition == 0).await;
+    }
+    let shown = format!("{:?}", peer.health.checks()["partitions"]);
+    assert!(shown.starts_with("Failed") && shown.contains("partition 1"), "{shown}");
+    assert!(peer.ledger.snapshot(0, None).is_ok(), "what it has can still be read");
+    peer.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_is_ready_when_it_has_replayed_the_log_and_without_a_log_when_it_has_something() {
+    let world = World::new(&["HospitalA"], 1).await;
+    let height = (0..50).map(|_| world.block(0, &[])).last().expect("some");
+    // Nothing here, and nobody says what there is: nothing to serve.
+    world.hand.set_available(false);
+    let peer = world.peer();
+    tokio::time::sleep(Duration::from_millis(4000)).await;
+    assert_eq!(peer.health.checks()["replay"], State::Starting);
+    assert!(!peer.health.is_ready());
+    world.hand.set_available(true);
+    peer.until_ready(true).await;
+    assert!(
+        peer.ledger.tip(0).is_some_and(|tip| tip.height >= height),
+        "ready, and behind"
+    );
+    let directory = peer.end().await;
+
+    world.hand.set_available(false);
+    let peer = Peer::start(&world, directory, None);
+    peer.until_ready(true).await;
+    let shown = format!("{:?}", peer.health.checks());
+    assert!(shown.contains("what was committed before is served"), "{shown}");
+    world.hand.set_available(true);
+    let deadline = soon();
+    while peer.health.checks()["replay"] != State::Ok {
+        assert!(peer.health.is_ready(), "ready once, it stays so");
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     peer.end().await;
 }
 

@@ -178,6 +178,14 @@ impl Peer {
         self.ledger.block(partition, height).expect("committed").hash
     }
 
+    pub async fn until_ready(&self, ready: bool) {
+        let deadline = soon();
+        while self.health.is_ready() != ready {
+            assert!(Instant::now() < deadline, "{:?}", self.health.checks());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub async fn stopped(&self, partition: u32) -> String {
         let deadline = soon();
         loop {

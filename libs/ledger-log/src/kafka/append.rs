@@ -15,8 +15,8 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, ready};
+use metric::{Counter, Gauge, Histogram};
 use parking_lot::RwLock;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use rdkafka::{
     ClientConfig, ClientContext, Message, Statistics,
     bindings::{rd_kafka_message_status, rd_kafka_msg_status_t},
@@ -32,7 +32,10 @@ use super::{
     link::{Context, Link},
     open_error, reason,
 };
-use crate::{AppendError, TopicPartition};
+use crate::{
+    AppendError, TopicPartition,
+    metrics::{APPEND_BYTES, APPEND_IN_FLIGHT_BYTES, APPEND_SECONDS, APPENDS},
+};
 
 type Client = ThreadedProducer<Deliveries>;
 
@@ -43,17 +46,11 @@ pub(crate) struct Appender {
     limits: RwLock<HashMap<Arc<str>, usize>>,
     record_bytes_max: usize,
     timeout: Duration,
-    metrics: Metrics,
     topics: RwLock<HashMap<Arc<str>, TopicMetrics>>,
 }
 
 impl Appender {
-    pub fn new(
-        common: &ClientConfig,
-        settings: &KafkaSettings,
-        link: Arc<Link>,
-        registry: &Registry,
-    ) -> Result<Appender, OpenError> {
+    pub fn new(common: &ClientConfig, settings: &KafkaSettings, link: Arc<Link>) -> Result<Appender, OpenError> {
         let mut config = common.clone();
         let message_bytes_max = settings.record_bytes_max + BATCH_OVERHEAD_BYTES;
         for (name, value) in [
@@ -83,7 +80,6 @@ impl Appender {
             limits: RwLock::default(),
             record_bytes_max: settings.record_bytes_max,
             timeout: Duration::from_millis(settings.append_timeout_ms),
-            metrics: Metrics::new(registry)?,
             topics: RwLock::default(),
         })
     }
@@ -178,7 +174,7 @@ impl Appender {
         self.topics
             .write()
             .entry(name.clone())
-            .or_insert_with(|| self.metrics.topic(name))
+            .or_insert_with(|| TopicMetrics::of(name))
             .clone()
     }
 
@@ -312,69 +308,32 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
     }
 }
 
-/// Metrics of appends; the clones of one topic are resolved once.
-struct Metrics {
-    appends: IntCounterVec,
-    bytes: IntCounterVec,
-    seconds: HistogramVec,
-    in_flight_bytes: IntGauge,
-}
-
+/// Metrics of one topic's appends, resolved once.
 #[derive(Clone)]
 pub(crate) struct TopicMetrics {
-    acknowledged: IntCounter,
-    unknown: IntCounter,
+    acknowledged: Counter,
+    unknown: Counter,
     /// Ended after its caller was told `Unknown`, and counted there as well.
-    late: IntCounter,
-    refused: IntCounter,
-    too_large: IntCounter,
-    bytes: IntCounter,
+    late: Counter,
+    refused: Counter,
+    too_large: Counter,
+    bytes: Counter,
     seconds: Histogram,
-    in_flight_bytes: IntGauge,
+    in_flight_bytes: Gauge,
 }
 
-impl Metrics {
-    fn new(registry: &Registry) -> Result<Metrics, prometheus::Error> {
-        let metrics = Metrics {
-            appends: IntCounterVec::new(
-                Opts::new("medledger_log_appends_total", "Appends by outcome"),
-                &["topic", "outcome"],
-            )?,
-            bytes: IntCounterVec::new(
-                Opts::new("medledger_log_append_bytes_total", "Bytes of acknowledged records"),
-                &["topic"],
-            )?,
-            seconds: HistogramVec::new(
-                HistogramOpts::new("medledger_log_append_seconds", "From the append to the acknowledgement").buckets(
-                    vec![
-                        0.0005, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
-                    ],
-                ),
-                &["topic"],
-            )?,
-            in_flight_bytes: IntGauge::new(
-                "medledger_log_append_in_flight_bytes",
-                "Bytes appended and not yet acknowledged",
-            )?,
-        };
-        registry.register(Box::new(metrics.appends.clone()))?;
-        registry.register(Box::new(metrics.bytes.clone()))?;
-        registry.register(Box::new(metrics.seconds.clone()))?;
-        registry.register(Box::new(metrics.in_flight_bytes.clone()))?;
-        Ok(metrics)
-    }
-
-    fn topic(&self, name: &str) -> TopicMetrics {
-        let outcome = |outcome| self.appends.with_label_values(&[name, outcome]);
+impl TopicMetrics {
+    fn of(topic: &str) -> Self {
+        let outcome = |outcome| APPENDS.with_label_values(&[topic, outcome]);
         TopicMetrics {
             acknowledged: outcome("acknowledged"),
             unknown: outcome("unknown"),
             late: outcome("late"),
             refused: outcome("unavailable"),
             too_large: outcome("too_large"),
-            bytes: self.bytes.with_label_values(&[name]),
-            seconds: self.seconds.with_label_values(&[name]),
-            in_flight_bytes: self.in_flight_bytes.clone(),
+            bytes: APPEND_BYTES.with_label_values(&[topic]),
+            seconds: APPEND_SECONDS.with_label_values(&[topic]),
+            in_flight_bytes: APPEND_IN_FLIGHT_BYTES.clone(),
         }
     }
 }

@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus::{IntCounterVec, IntGauge, Opts, Registry};
 use rdkafka::{ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 use tokio::sync::Notify;
 
 use super::{ask::Asker, reason};
+use crate::metrics::{ERRORS, REACHABLE};
 
 /// Silence after which the cluster is asked whether it is there.
 const QUIET: Duration = Duration::from_secs(1);
@@ -28,30 +28,16 @@ pub(crate) struct Link {
     answered_ms: AtomicU64,
     state: AtomicU8,
     doubted: Notify,
-    reachable: IntGauge,
-    errors: IntCounterVec,
 }
 
 impl Link {
-    pub fn new(registry: &Registry) -> Result<Link, prometheus::Error> {
-        let reachable = IntGauge::new("medledger_log_reachable", "1 while Kafka answers, else 0")?;
-        let errors = IntCounterVec::new(
-            Opts::new(
-                "medledger_log_errors_total",
-                "Errors in talking to Kafka, by what was being done",
-            ),
-            &["during"],
-        )?;
-        registry.register(Box::new(reachable.clone()))?;
-        registry.register(Box::new(errors.clone()))?;
-        Ok(Link {
+    pub fn new() -> Link {
+        Link {
             since: Instant::now(),
             answered_ms: AtomicU64::new(0),
             state: AtomicU8::new(NOT_ASKED),
             doubted: Notify::new(),
-            reachable,
-            errors,
-        })
+        }
     }
 
     pub fn reachable(&self) -> bool {
@@ -66,7 +52,7 @@ impl Link {
     pub fn answered(&self) {
         self.answered_ms.store(self.now_ms(), Relaxed);
         if self.state.swap(UP, Relaxed) != UP {
-            self.reachable.set(1);
+            REACHABLE.set(1);
             tracing::info!("Kafka answers");
         }
     }
@@ -78,7 +64,7 @@ impl Link {
     }
 
     pub fn failed(&self, during: &'static str) {
-        self.errors.with_label_values(&[during]).inc();
+        ERRORS.with_label_values(&[during]).inc();
     }
 
     fn away(&self, asked_ms: u64, reason: &str) {
@@ -86,7 +72,7 @@ impl Link {
             return; // somebody heard from it meanwhile
         }
         if self.state.swap(AWAY, Relaxed) != AWAY {
-            self.reachable.set(0);
+            REACHABLE.set(0);
             tracing::warn!(reason, "Kafka does not answer; retrying");
         }
     }

@@ -19,8 +19,8 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use metric::Counter;
 use parking_lot::Mutex;
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer, base_consumer::PartitionQueue},
@@ -34,7 +34,10 @@ use super::{
     link::{Context, Link},
     reason,
 };
-use crate::{ReadError, Reader, Record, TopicPartition};
+use crate::{
+    ReadError, Reader, Record, TopicPartition,
+    metrics::{READ_BYTES, RECORDS_READ},
+};
 
 /// One `next` returns no more than about this; the rest waits in the queue.
 const NEXT_BYTES: usize = 1 << 20;
@@ -45,8 +48,6 @@ pub(crate) struct Readers {
     config: ClientConfig,
     link: Arc<Link>,
     clients: Mutex<Vec<Arc<Shared>>>,
-    records: IntCounterVec,
-    bytes: IntCounterVec,
 }
 
 struct Shared {
@@ -63,12 +64,7 @@ impl Drop for Shared {
 }
 
 impl Readers {
-    pub fn new(
-        common: &ClientConfig,
-        settings: &KafkaSettings,
-        link: Arc<Link>,
-        registry: &Registry,
-    ) -> Result<Readers, prometheus::Error> {
+    pub fn new(common: &ClientConfig, settings: &KafkaSettings, link: Arc<Link>) -> Readers {
         let mut config = common.clone();
         for (name, value) in [
             // librdkafka wants a group's name to assign partitions; nothing is ever stored under it.
@@ -98,26 +94,11 @@ impl Readers {
         ] {
             config.set(name, value);
         }
-        let records = IntCounterVec::new(
-            Opts::new("medledger_log_records_read_total", "Records that readers got"),
-            &["topic"],
-        )?;
-        let bytes = IntCounterVec::new(
-            Opts::new(
-                "medledger_log_read_bytes_total",
-                "Bytes of the records that readers got",
-            ),
-            &["topic"],
-        )?;
-        registry.register(Box::new(records.clone()))?;
-        registry.register(Box::new(bytes.clone()))?;
-        Ok(Readers {
+        Readers {
             config,
             link,
             clients: Mutex::default(),
-            records,
-            bytes,
-        })
+        }
     }
 
     pub fn open(self: &Arc<Self>, of: &TopicPartition, from: u64, asker: Arc<Asker>) -> Result<KafkaReader, ReadError> {
@@ -133,8 +114,8 @@ impl Readers {
             readers: Arc::downgrade(self),
             asker,
             link: self.link.clone(),
-            records: self.records.with_label_values(&[&*of.topic]),
-            bytes: self.bytes.with_label_values(&[&*of.topic]),
+            records: RECORDS_READ.with_label_values(&[&*of.topic]),
+            bytes: READ_BYTES.with_label_values(&[&*of.topic]),
         };
         reader.assign().map_err(unavailable)?;
         Ok(reader)
@@ -187,8 +168,8 @@ pub(crate) struct KafkaReader {
     readers: Weak<Readers>,
     asker: Arc<Asker>,
     link: Arc<Link>,
-    records: IntCounter,
-    bytes: IntCounter,
+    records: Counter,
+    bytes: Counter,
 }
 
 /// What stopped a drain of the queue.
@@ -247,7 +228,11 @@ impl KafkaReader {
                     }
                     let value = message.payload().map_or_else(Bytes::new, Bytes::copy_from_slice);
                     bytes += value.len();
-                    taken.push(Record { offset, value });
+                    taken.push(Record {
+                        offset,
+                        value,
+                        appended_unix_ms: message.timestamp().to_millis().and_then(|ms| u64::try_from(ms).ok()),
+                    });
                     self.expected += 1;
                 }
             }

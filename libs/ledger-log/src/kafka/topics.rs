@@ -45,15 +45,18 @@ pub(crate) async fn ensure(
     let mut pause = Duration::from_millis(50);
     let outcome = loop {
         match attempt(&admin, topics, allow_unsafe).await {
-            Err(TopicError::Unavailable(why)) => {
-                link.failed("topics");
+            Err(Trouble::Passing(why)) => {
+                if matches!(why, TopicError::Unavailable(_)) {
+                    link.failed("topics");
+                }
                 if Instant::now() + pause >= deadline {
-                    break Err(TopicError::Unavailable(why));
+                    break Err(why);
                 }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(1));
             }
-            other => break other,
+            Err(Trouble::Lasting(why)) => break Err(why),
+            Ok(()) => break Ok(()),
         }
     };
     // The client's end waits for its threads.
@@ -61,7 +64,22 @@ pub(crate) async fn ensure(
     outcome
 }
 
-async fn attempt(admin: &Admin, topics: &[TopicSpec], allow_unsafe: bool) -> Result<(), TopicError> {
+/// Whether the next attempt may go better.
+enum Trouble {
+    Passing(TopicError),
+    Lasting(TopicError),
+}
+
+impl From<TopicError> for Trouble {
+    fn from(error: TopicError) -> Self {
+        match error {
+            TopicError::Unavailable(_) => Trouble::Passing(error),
+            _ => Trouble::Lasting(error),
+        }
+    }
+}
+
+async fn attempt(admin: &Admin, topics: &[TopicSpec], allow_unsafe: bool) -> Result<(), Trouble> {
     let before = metadata(admin).await?;
     let brokers = before.brokers().len();
     let absent: Vec<&TopicSpec> = topics
@@ -76,7 +94,7 @@ async fn attempt(admin: &Admin, topics: &[TopicSpec], allow_unsafe: bool) -> Res
         let config = describe(admin, &spec.name).await?;
         for complaint in compare(spec, &after, &config)? {
             if complaint.fatal || !allow_unsafe {
-                return Err(complaint.error(spec));
+                return Err(complaint.error(spec).into());
             }
             tracing::warn!(
                 topic = &*spec.name,
@@ -98,14 +116,15 @@ async fn metadata(admin: &Admin) -> Result<Metadata, TopicError> {
         .map_err(unavailable)
 }
 
-async fn create(admin: &Admin, absent: &[&TopicSpec], brokers: usize, allow_unsafe: bool) -> Result<(), TopicError> {
+async fn create(admin: &Admin, absent: &[&TopicSpec], brokers: usize, allow_unsafe: bool) -> Result<(), Trouble> {
     if brokers < REPLICATION && !allow_unsafe {
-        return Err(TopicError::Unsafe {
+        // Brokers of a cluster that starts come one by one.
+        return Err(Trouble::Passing(TopicError::Unsafe {
             topic: absent[0].name.to_string(),
             setting: "replication factor".into(),
             found: format!("at most {brokers}, the number of brokers"),
             required: REPLICATION.to_string(),
-        });
+        }));
     }
     let replication = REPLICATION.min(brokers).max(1);
     let min_insync = MIN_INSYNC.min(replication).to_string();
@@ -140,7 +159,7 @@ async fn create(admin: &Admin, absent: &[&TopicSpec], brokers: usize, allow_unsa
             Ok(name) => tracing::info!(topic = name, replication, "topic created"),
             // Another orderer was faster; what it made is compared like any other.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((name, code)) => return Err(TopicError::Unavailable(format!("creating topic {name}: {code}"))),
+            Err((name, code)) => return Err(TopicError::Unavailable(format!("creating topic {name}: {code}")).into()),
         }
     }
     Ok(())

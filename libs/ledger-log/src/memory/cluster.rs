@@ -208,7 +208,11 @@ impl Cluster {
             .last()
             .map_or(visible_at, |last| last.visible_at.max(visible_at));
         partition.stored.push(Stored {
-            record: Record { offset, value },
+            record: Record {
+                offset,
+                value,
+                appended_unix_ms: None,
+            },
             visible_at,
         });
         offset

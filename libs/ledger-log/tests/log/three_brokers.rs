@@ -14,7 +14,6 @@ use ledger_log::{
     AppendError, Log, ReadError, TopicPartition,
     kafka::{KafkaLog, KafkaSettings},
 };
-use prometheus::Registry;
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -46,7 +45,7 @@ async fn brokers_die_under_load() {
     let _turn = TURN.lock().await;
     let brokers = Brokers::start(3).await;
     let settings = KafkaSettings::new(brokers.kafka.bootstrap());
-    let log = KafkaLog::open(&settings, &Registry::new()).unwrap();
+    let log = KafkaLog::open(&settings).unwrap();
     let mut topic = spec(TOPIC, PARTITIONS);
     topic.flush_every_record = true;
     log.ensure(&[topic.clone()], false).await.unwrap();
@@ -62,7 +61,7 @@ async fn brokers_die_under_load() {
             // The second gives up before a dead broker is replaced: its appends end as unknown.
             let mut settings = settings.clone();
             settings.append_timeout_ms = [30_000, 1_500][writer];
-            let log = KafkaLog::open(&settings, &Registry::new()).unwrap();
+            let log = KafkaLog::open(&settings).unwrap();
             tokio::spawn(write(log, writer, stop.clone()))
         })
         .collect();

@@ -2,14 +2,14 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::Stream;
 use futures::task::AtomicWaker;
+use metric::{Counter, Gauge};
 use parking_lot::Mutex;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_int_counter_vec, register_int_gauge_vec};
 use prost::Message;
 use protocol::limits::ITEM_OVERHEAD_BYTES;
 use tokio::sync::Notify;
@@ -20,24 +20,8 @@ use tonic::{Status, Streaming};
 use super::budget::{Account, Share};
 use super::{Asked, Limits};
 use crate::calls::ListCall;
+use crate::metrics::{SERVE_IN_FLIGHT, SERVE_ITEMS};
 use crate::problem::{Code, Problem};
-
-static IN_FLIGHT: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!(
-        "medledger_serve_in_flight",
-        "Items accepted and not answered yet",
-        &["call"]
-    )
-    .expect("declared once")
-});
-static SERVED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "medledger_serve_items_total",
-        "Items received, by what became of them",
-        &["call", "outcome"]
-    )
-    .expect("declared once")
-});
 
 /// While draining: how long a stream stays open after its last answer, to refuse what was already on its way.
 const LINGER: Duration = Duration::from_millis(50);
@@ -51,9 +35,9 @@ pub(super) struct Flow<C: ListCall> {
     limits: Limits,
     /// What is held for the caller, on all its streams.
     account: Arc<Account>,
-    in_flight: IntGauge,
-    accepted: IntCounter,
-    refused: IntCounter,
+    in_flight: Gauge,
+    accepted: Counter,
+    refused: Counter,
 }
 
 /// A reply that waits for its caller to read, with its bytes.
@@ -93,9 +77,9 @@ impl<C: ListCall> Flow<C> {
             room: Notify::new(),
             limits,
             account,
-            in_flight: IN_FLIGHT.with_label_values(&[C::NAME]),
-            accepted: SERVED.with_label_values(&[C::NAME, "accepted"]),
-            refused: SERVED.with_label_values(&[C::NAME, "refused"]),
+            in_flight: SERVE_IN_FLIGHT.with_label_values(&[C::NAME]),
+            accepted: SERVE_ITEMS.with_label_values(&[C::NAME, "accepted"]),
+            refused: SERVE_ITEMS.with_label_values(&[C::NAME, "refused"]),
         });
         let replies = ReplyStream {
             flow: flow.clone(),
@@ -354,6 +338,7 @@ impl<C: ListCall> Reader<C> {
             flow: self.flow.clone(),
         };
         let mut draining = false;
+        let mut ends = None;
         loop {
             let received = tokio::select! {
                 received = self.incoming.message() => received,
@@ -362,7 +347,7 @@ impl<C: ListCall> Reader<C> {
                     self.flow.state.lock().draining = true;
                     continue;
                 }
-                () = drained(&self.flow), if draining => return,
+                () = drained(&self.flow, &mut ends), if draining => return,
                 () = gone(&self.flow), if !draining => return,
             };
             match received {
@@ -385,12 +370,14 @@ impl<C: ListCall> Reader<C> {
     }
 }
 
-/// Everything accepted is answered, and nothing more has come for a moment.
-async fn drained<C: ListCall>(flow: &Flow<C>) {
+/// Everything accepted was answered a moment ago. Whoever goes on sending meanwhile is refused, and does not hold up
+/// the end: a stream that ends in order has taken nothing that it has not answered.
+async fn drained<C: ListCall>(flow: &Flow<C>, ends: &mut Option<Instant>) {
     while !flow.is_idle() {
         flow.room.notified().await;
     }
-    tokio::time::sleep(LINGER).await;
+    let ends = *ends.get_or_insert_with(|| Instant::now() + LINGER);
+    tokio::time::sleep_until(ends).await;
 }
 
 async fn gone<C: ListCall>(flow: &Flow<C>) {

@@ -19,6 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::{Error, Trust};
 use crate::identity::Role;
+use crate::resolve::{Dns, Resolve};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// A server that is gone without a word is noticed after the sum of these.
@@ -49,8 +50,13 @@ impl Target {
 }
 
 impl Trust {
-    /// A channel that connects when it is first used, and again after a break.
+    /// A channel that connects when it is first used, and again after a break, to where the name then leads.
     pub fn channel(self: &Arc<Self>, target: &Target) -> Result<Channel, Error> {
+        self.channel_by(target, Arc::new(Dns))
+    }
+
+    /// … to where `resolver` says. The certificate must be for the target's name all the same.
+    pub fn channel_by(self: &Arc<Self>, target: &Target, resolver: Arc<dyn Resolve>) -> Result<Channel, Error> {
         let mut config = self.client_config(target.role, target.msp_id.as_deref())?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         let connector = TlsConnector::from(Arc::new(config));
@@ -69,9 +75,9 @@ impl Trust {
             .keep_alive_while_idle(true);
         let trust = self.clone();
         Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |uri: Uri| {
-            let (connector, trust) = (connector.clone(), trust.clone());
+            let (connector, trust, resolver) = (connector.clone(), trust.clone(), resolver.clone());
             async move {
-                match tokio::time::timeout(CONNECT_DEADLINE, connect(&connector, &uri)).await {
+                match tokio::time::timeout(CONNECT_DEADLINE, connect(&connector, &*resolver, &uri)).await {
                     Ok(connected) => Ok(TokioIo::new(Guarded::new(connected?, trust)?)),
                     Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")),
                 }
@@ -80,13 +86,15 @@ impl Trust {
     }
 }
 
-async fn connect(connector: &TlsConnector, uri: &Uri) -> io::Result<TlsStream<TcpStream>> {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let port = uri
-        .port_u16()
+async fn connect(connector: &TlsConnector, resolver: &dyn Resolve, uri: &Uri) -> io::Result<TlsStream<TcpStream>> {
+    let address = uri
+        .authority()
+        .filter(|address| address.port().is_some())
         .ok_or_else(|| io::Error::other("the address has no port"))?;
+    let host = address.host().trim_matches(['[', ']']);
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    let stream = TcpStream::connect((host, port)).await?;
+    let places = resolver.resolve(address.as_str()).await?;
+    let stream = TcpStream::connect(&places[..]).await?;
     stream.set_nodelay(true)?;
     connector.connect(name, stream).await
 }

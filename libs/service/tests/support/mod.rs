@@ -2,8 +2,10 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+use std::fs::Permissions;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,7 +172,20 @@ pub async fn orderer_at<F>(
 where
     F: Future<Output = BroadcastReply> + Send + 'static,
 {
-    let tasks = Tasks::new();
+    orderer_in(Tasks::new(), trust, limits, config, address, handler).await
+}
+
+pub async fn orderer_in<F>(
+    tasks: Tasks,
+    trust: Arc<Trust>,
+    limits: Limits,
+    config: Config,
+    address: SocketAddr,
+    handler: impl Fn(BroadcastRequest) -> F + Send + Sync + 'static,
+) -> Running
+where
+    F: Future<Output = BroadcastReply> + Send + 'static,
+{
     let handler: Handler = Arc::new(move |request| Box::pin(handler(request)));
     let service = rpc::orderer_server(TestOrderer {
         tasks: tasks.clone(),
@@ -237,4 +252,62 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("not in time: {what}");
+}
+
+/// One request on the health port.
+pub async fn get(address: SocketAddr, path: &str) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("connect");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("write");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("read");
+    answer
+}
+
+/// A directory as Kubernetes mounts a Secret or a ConfigMap: the files are links through `..data` into a directory of
+/// their version, `..data` is swapped at once, and nobody but owner and group may read.
+pub struct Mounted {
+    pub directory: PathBuf,
+    version: u32,
+}
+
+impl Mounted {
+    pub fn new(directory: PathBuf, files: &[(&str, Vec<u8>)]) -> Self {
+        std::fs::create_dir_all(&directory).expect("create");
+        let mut mounted = Mounted { directory, version: 0 };
+        mounted.swap(files);
+        mounted
+    }
+
+    pub fn swap(&mut self, files: &[(&str, Vec<u8>)]) {
+        use std::os::unix::fs::symlink;
+        let name = |version| format!("..2026_11_27_12_00_00.{version}");
+        let before = self.directory.join(name(self.version));
+        self.version += 1;
+        let now = self.directory.join(name(self.version));
+        std::fs::create_dir(&now).expect("create");
+        for (file, bytes) in files {
+            std::fs::write(now.join(file), bytes).expect("write");
+            std::fs::set_permissions(now.join(file), Permissions::from_mode(0o440)).expect("mode");
+            let link = self.directory.join(file);
+            if link.symlink_metadata().is_err() {
+                symlink(Path::new("..data").join(file), link).expect("link");
+            }
+        }
+        let swapped = self.directory.join("..data_tmp");
+        symlink(name(self.version), &swapped).expect("link");
+        std::fs::rename(swapped, self.directory.join("..data")).expect("swap");
+        if before.exists() {
+            std::fs::remove_dir_all(before).expect("remove");
+        }
+    }
+}
+
+/// An identity's files.
+pub fn pair(identity: &TestIdentity) -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("cert.pem", identity.certificate_pem().into_bytes()),
+        ("key.pem", identity.key_pem().into_bytes()),
+    ]
 }

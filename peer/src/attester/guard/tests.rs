@@ -24,6 +24,46 @@ fn is_made_once() {
 }
 
 #[test]
+fn a_crash_while_it_is_made_leaves_none_and_the_next_attempt_makes_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("guard");
+    let unfinished = directory.path().join("guard.unfinished");
+    std::fs::write(&unfinished, b"torn").expect("written");
+    Guard::init(&path, OWNER).expect("made");
+    assert!(!unfinished.exists());
+    Guard::open(&path, OWNER).expect("whole");
+}
+
+#[test]
+fn if_absent_makes_it_once_and_takes_no_other_for_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("guard");
+    assert!(Guard::init_if_absent(&path, OWNER).expect("made"));
+    let mut guard = Guard::open(&path, OWNER).expect("opened");
+    guard.promise_all(&[(0, (5, [9; 32]))]).expect("kept");
+    assert!(
+        !Guard::init_if_absent(&path, OWNER).expect("there"),
+        "also while it is held"
+    );
+    drop(guard);
+    let guard = Guard::open(&path, OWNER).expect("opened");
+    assert_eq!(guard.promise(0), Some((5, [9; 32])), "as it was");
+    let of_other_key = Owner {
+        attester: [3; 32],
+        ..OWNER
+    };
+    assert!(matches!(
+        Guard::init_if_absent(&path, of_other_key),
+        Err(GuardError::Foreign { what: "attester", .. })
+    ));
+    std::fs::write(&path, b"torn").expect("written");
+    assert!(matches!(
+        Guard::init_if_absent(&path, OWNER),
+        Err(GuardError::Damaged(_))
+    ));
+}
+
+#[test]
 fn remembers_and_only_moves_up() {
     let (_directory, path) = made();
     let mut guard = Guard::open(&path, OWNER).expect("opened");

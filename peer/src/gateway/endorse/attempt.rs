@@ -1,6 +1,7 @@
 //! What is known of one proposal while teams are tried, and what is done next.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -10,12 +11,14 @@ use protocol::ledger;
 use protocol::limits::{SNAPSHOT_AGE_MAX, SNAPSHOTS_KEPT};
 use protocol::policy::Policy;
 use protocol::transaction::check_result;
+use service::telemetry::Seldom;
 use service::{Code, Problem};
 use tokio::time::Instant;
 
 use super::{Chain, Endorsements, Teams, is_everywhere, is_silence};
 use crate::endorser::Endorsed;
 use crate::endorser::check::Checked;
+use crate::metrics::{ENDORSER_FAULTS, MISMATCHES};
 use crate::query::not_started;
 
 /// How often those without the height are asked again at once, or all at a lower one, before they are
@@ -305,9 +308,15 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    /// Both for people to look into.
+    /// Both for people to look into: counted each time, said now and then.
     fn report_one(&self, at: usize, problem: &Problem) {
-        let (tx_id, organisation) = (hex::encode(self.checked.tx_id), self.teams.candidate(at).organisation());
+        static SAID: LazyLock<Seldom> = LazyLock::new(Seldom::default);
+        let organisation = self.teams.candidate(at).organisation();
+        ENDORSER_FAULTS.with_label_values(&[organisation]).inc();
+        if !SAID.may(organisation) {
+            return;
+        }
+        let tx_id = hex::encode(self.checked.tx_id);
         tracing::error!(tx_id, organisation, code = %problem.code, "an endorser differs from others");
     }
 
@@ -318,9 +327,13 @@ impl<'a> Attempt<'a> {
         }
         let groups = self.groups();
         if groups.len() > 1 {
+            static SAID: LazyLock<Seldom> = LazyLock::new(Seldom::default);
             self.is_reported = true;
+            MISMATCHES.inc();
             let (tx_id, groups) = (hex::encode(self.checked.tx_id), self.names(&groups));
-            tracing::error!(tx_id, groups, "endorsers disagree");
+            if SAID.may(&groups) {
+                tracing::error!(tx_id, groups, "endorsers disagree");
+            }
         }
     }
 

@@ -1,0 +1,143 @@
+//! Undoing whatever faults there can be, found by their marks in the cluster: after an experiment, after an
+//! interrupted run, and before the next one.
+
+use std::{process::Stdio, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::{
+    agent::{Agents, healing},
+    cluster::{Cluster, MARK},
+    fault::until,
+    kubectl::{items, text},
+    pod,
+};
+
+/// What stops and starts a node: commands that get the node's name as their last argument.
+pub const NODE_STOP: &str = "CHAOS_NODE_STOP";
+pub const NODE_START: &str = "CHAOS_NODE_START";
+/// How many replicas a scaled-down set had.
+pub const REPLICAS: &str = "medledger.io/chaos-replicas";
+
+const HOOK_WITHIN: Duration = Duration::from_secs(180);
+const NODE_READY_WITHIN: Duration = Duration::from_secs(240);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Everything; `say` hears what was found.
+pub async fn all(cluster: &Cluster, say: &dyn Fn(&str)) -> Result<()> {
+    let agents = Agents::of(cluster);
+    for node in nodes(cluster).await? {
+        say(&format!("{node} is back"));
+    }
+    for set in replicas(cluster).await? {
+        say(&format!("{set} has its replicas again"));
+    }
+    by_agents(cluster, &agents).await?;
+    pod::delete(cluster).await?;
+    agents.delete().await
+}
+
+/// Drained nodes take pods again, stopped ones are started; their names.
+pub async fn nodes(cluster: &Cluster) -> Result<Vec<String>> {
+    let listed = cluster.kubectl.get(&["nodes"]).await?;
+    let mut healed = Vec::new();
+    for node in items(&listed) {
+        let (name, done) = (
+            text(node, "/metadata/name"),
+            node["metadata"]["annotations"][MARK].as_str(),
+        );
+        match done {
+            None => continue,
+            Some("stopped") => {
+                let start =
+                    hook(NODE_START).with_context(|| format!("{name} was stopped, and {NODE_START} is not set"))?;
+                run_hook(&start, name).await?;
+                until(&format!("{name} is ready"), NODE_READY_WITHIN, LOOK_EVERY, || {
+                    node_ready(cluster, name)
+                })
+                .await?;
+            }
+            Some(_) => {
+                cluster.kubectl.run(&["uncordon", name]).await?;
+            }
+        }
+        cluster
+            .kubectl
+            .run(&["annotate", "node", name, &format!("{MARK}-")])
+            .await?;
+        healed.push(name.to_owned());
+    }
+    Ok(healed)
+}
+
+async fn node_ready(cluster: &Cluster, name: &str) -> Result<bool> {
+    let node = cluster.kubectl.get(&["node", name]).await?;
+    let conditions = node["status"]["conditions"].as_array();
+    let is_ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+    Ok(conditions.is_some_and(|all| all.iter().any(is_ready)))
+}
+
+/// Scaled-down sets get back what they had; their names.
+pub async fn replicas(cluster: &Cluster) -> Result<Vec<String>> {
+    let listed = cluster
+        .kubectl
+        .get(&["statefulsets", "--selector", &cluster.selector()])
+        .await?;
+    let mut healed = Vec::new();
+    for set in items(&listed) {
+        let Some(replicas) = set["metadata"]["annotations"][REPLICAS].as_str() else {
+            continue;
+        };
+        let name = text(set, "/metadata/name");
+        let which = format!("statefulset/{name}");
+        cluster.kubectl.run(&["scale", "--replicas", replicas, &which]).await?;
+        cluster
+            .kubectl
+            .run(&["annotate", &which, &format!("{REPLICAS}-")])
+            .await?;
+        healed.push(name.to_owned());
+    }
+    Ok(healed)
+}
+
+/// On every node that has an agent: stopped processes go on, routes and fillers go.
+pub async fn by_agents(cluster: &Cluster, agents: &Agents) -> Result<()> {
+    let pods = cluster.pods().await?;
+    for (agent, node) in agents.running().await? {
+        let here: Vec<_> = pods.iter().filter(|pod| pod.node == node).collect();
+        agents
+            .script(&agent, &healing(&here))
+            .await
+            .with_context(|| format!("healing on {node}"))?;
+    }
+    Ok(())
+}
+
+pub fn hook(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|command| !command.trim().is_empty())
+}
+
+pub async fn run_hook(command: &str, node: &str) -> Result<()> {
+    let mut child = tokio::process::Command::new("sh");
+    child.args(["-c", &format!("{command} \"$1\""), "sh", node]);
+    child
+        .kill_on_drop(true)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let doing = || format!("{command} {node}");
+    let ended = tokio::time::timeout(HOOK_WITHIN, child.output()).await;
+    let ended = ended
+        .with_context(|| format!("{}: not within {HOOK_WITHIN:?}", doing()))?
+        .with_context(doing)?;
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    ensure!(
+        ended.status.success(),
+        "{}: {}: {}",
+        doing(),
+        ended.status,
+        stderr.trim()
+    );
+    Ok(())
+}
