@@ -343,6 +343,7 @@ fn no_metric_is_shown_nowhere() {
         "medledger_attester_signed_height",
         "medledger_log_append_in_flight_bytes",
         "medledger_orderer_in_flight_bytes",
+        "medledger_report_periods_total",
         "medledger_serve_in_flight",
         "medledger_signer_batch_items_bucket",
         "medledger_worker_queue_bytes",
