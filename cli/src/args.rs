@@ -6,11 +6,12 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    beds,
     bench::BenchArgs,
-    block, ca, chaos, cluster, contract, demo,
+    block, ca, chaos, cluster, contract, demo, encounter,
     network::{self, Network},
     output::Output,
-    record,
+    record, report,
     session::Session,
     tx, verify,
 };
@@ -44,6 +45,15 @@ pub enum Command {
     /// Medical records: create, get, update, delete, history, list
     #[command(subcommand)]
     Record(record::RecordCommand),
+    /// What reports count: a patient's treatments at a facility
+    #[command(subcommand)]
+    Encounter(encounter::EncounterCommand),
+    /// Beds of facilities
+    #[command(subcommand)]
+    Beds(beds::BedsCommand),
+    /// What the ministry's peer publishes of closed periods
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// Any contract's functions, and what became of a transaction
     #[command(subcommand)]
     Tx(tx::TxCommand),
@@ -175,6 +185,11 @@ mod tests {
             "medledger network kill peer0.HospitalB --signal 9",
             "medledger record create 940220-1234 --first-name Alfa --last-name Exempelberg --gender female --address X",
             "medledger record get 940220-1234 --as ReliefOrg/nurse --output json",
+            "medledger encounter add 940220-1234 --area NORTH --triage red --items 9,44 --age <1 --sex male",
+            "medledger encounter outcome 940220-1234 1700000000000-0123456789abcdef 36 --version 2",
+            "medledger beds set HospitalA-1 general=40/31 icu=4/4 --as HospitalA/registrar",
+            "medledger report show --csv",
+            "medledger report sample --count 10 --seconds 0",
             "medledger --output json tx submit medical-records addNote [] --sign --wait attested",
             "medledger block show 0 3",
             "medledger bench --rates 100,700 --count 500 --operations create --policies 2-of-4 --gateways peer0.HospitalA",
@@ -201,6 +216,9 @@ mod tests {
         for line in [
             "medledger record get 1 --as HospitalA",
             "medledger tx submit",
+            "medledger beds set HospitalA-1",
+            "medledger beds set HospitalA-1 icu=4",
+            "medledger encounter add 940220-1234",
             "medledger verify --allow-missing",
             "medledger network up --kafka foo",
             "medledger network prometheus --every 0",

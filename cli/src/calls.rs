@@ -45,3 +45,29 @@ pub fn history(contract: &str, number: &str, skip: u32, limit: Option<u32>) -> C
 pub fn list(contract: &str, after: Option<&str>, limit: Option<u32>) -> Call {
     call(contract, "queryAllRecords", &json!([after, limit]))
 }
+
+pub fn add_encounter(contract: &str, number: &str, encounter: &Value) -> Call {
+    call(contract, "addEncounter", &json!([number, encounter]))
+}
+
+/// `version`: the one that the caller saw.
+pub fn set_outcome(contract: &str, number: &str, id: &str, version: u64, outcome: &str) -> Call {
+    call(contract, "setOutcome", &json!([number, id, version, outcome]))
+}
+
+pub fn encounters(contract: &str, number: &str, after: Option<&str>, limit: Option<u32>) -> Call {
+    call(contract, "getEncounters", &json!([number, after, limit]))
+}
+
+/// `version`: the one that the caller saw; 0 the first time.
+pub fn set_beds(contract: &str, facility: &str, version: u64, beds: &Value) -> Call {
+    call(contract, "setBeds", &json!([facility, version, beds]))
+}
+
+pub fn beds(contract: &str, facility: &str) -> Call {
+    call(contract, "getBeds", &json!([facility]))
+}
+
+pub fn all_beds(contract: &str, after: Option<&str>, limit: Option<u32>) -> Call {
+    call(contract, "queryAllBeds", &json!([after, limit]))
+}

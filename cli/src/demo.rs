@@ -5,6 +5,7 @@
 
 mod outage;
 mod report;
+mod reporting;
 mod walk;
 
 use std::{
@@ -114,6 +115,7 @@ async fn up(args: &DemoArgs, bar: &ProgressBar) -> Result<(String, Network)> {
     // A demo shows processes failing, not power cuts of brokers.
     spec.allow_unsafe_topics = true;
     spec.demo = true;
+    reporting::short_periods(&mut spec);
     let network = Network::up(&spec, &args.network, &|line: &str| bar.set_message(line.to_owned())).await?;
     let count = network.description.processes.len();
     Ok((
@@ -136,6 +138,12 @@ async fn steps(network: &Network, size: &Size, report: &mut Report) {
         )
         .await;
     walk::record(network, report).await;
+    report
+        .step(
+            "what the ministry publishes of a closed period",
+            reporting::published(network),
+        )
+        .await;
     report
         .step(
             "kill -9 a peer under load; it comes back",

@@ -8,12 +8,14 @@
 //! | [`cluster`] | their keys and genesis as Kubernetes Secrets |
 //! | [`session`], [`wallet`] | a client at its gateway, its signature |
 //! | [`unary`], [`client`] | its calls: one at a time for people, many at once for loads and tests |
-//! | [`record`], [`tx`], [`block`], [`contract`], [`verify`] | the commands of those names |
+//! | [`record`], [`encounter`], [`beds`], [`report`] | the commands of those names |
+//! | [`tx`], [`block`], [`contract`], [`verify`] | and of those |
 //! | [`bench`] | measurements, and the check that nothing was lost or doubled |
 //! | [`chaos`] | faults under load on a Kubernetes cluster, and the judgement of what was promised |
 //! | [`demo`] | the walk through everything, with processes killed |
 
 pub mod args;
+pub mod beds;
 pub mod bench;
 pub mod block;
 pub mod ca;
@@ -23,11 +25,13 @@ pub mod client;
 pub mod cluster;
 pub mod contract;
 pub mod demo;
+pub mod encounter;
 pub mod network;
 pub mod output;
 pub mod patients;
 pub mod progress;
 pub mod record;
+pub mod report;
 pub mod session;
 pub mod tx;
 pub mod unary;
@@ -46,6 +50,9 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Network(command) => network::command::run(command, output).await,
         Command::Cluster(command) => cluster::run(command, output).await,
         Command::Record(command) => record::run(command, output).await,
+        Command::Encounter(command) => encounter::run(command, output).await,
+        Command::Beds(command) => beds::run(command, output).await,
+        Command::Report(command) => report::run(command, output).await,
         Command::Tx(command) => tx::run(command, output).await,
         Command::Block(command) => block::run(command, output).await,
         Command::Contract(command) => contract::run(command, output),

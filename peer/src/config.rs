@@ -15,6 +15,7 @@ use service::{
 use crate::{
     gateway::config::{Limits, Quotas},
     peers,
+    reporting::ReportingConfig,
     run::ScrubConfig,
     state::Tuning,
 };
@@ -54,6 +55,8 @@ pub struct Config {
     pub state: Tuning,
     #[serde(default)]
     pub scrub: ScrubConfig,
+    /// On the one peer that counts what the ministry is told.
+    pub reporting: Option<ReportingConfig>,
     /// When it is asked to end it is not ready at once, and serves so long before it drains: who sends here hears of
     /// it later.
     #[serde(default)]
@@ -84,6 +87,9 @@ impl Settings for Config {
         }
         settings::check_end(self.linger_on_end_ms, self.renewal_spread_ms)?;
         self.kafka.check()?;
+        if let Some(reporting) = &self.reporting {
+            reporting.check()?;
+        }
         self.limits.check()
     }
 
@@ -97,6 +103,9 @@ impl Settings for Config {
         if let Some(attester) = &mut self.attester {
             anchor(base, &mut attester.identity);
             anchor(base, &mut attester.guard);
+        }
+        if let Some(codes) = self.reporting.as_mut().and_then(|reporting| reporting.codes.as_mut()) {
+            anchor(base, codes);
         }
     }
 }

@@ -9,6 +9,7 @@
 //! | status | what became of a tx_id | `status` |
 //! | events, blocks | what was committed, from a height on | `events`, `blocks` |
 //! | network | who and how high | `network` |
+//! | reports | published periods, where the peer reports | `rest/reports` |
 //!
 //! ```text
 //! gRPC (grpc) ─┐                  ┌─ endorser (this process), other peers
@@ -55,6 +56,7 @@ use crate::endorser::serve::PeerService;
 use crate::ledger::Ledger;
 use crate::metrics::REQUESTS;
 use crate::peers::{Address, Peers};
+use crate::reporting::Reports;
 use crate::workers::Workers;
 use config::{Limits, Quotas};
 use endorse::{Candidate, Local, Teams};
@@ -73,6 +75,8 @@ pub struct Parts {
     pub peers: Vec<Address>,
     pub quotas: Quotas,
     pub limits: Limits,
+    /// On a peer that reports.
+    pub reports: Option<Arc<Reports>>,
 }
 
 /// For `service::serve`.
@@ -96,6 +100,7 @@ pub(crate) struct Gateway {
     reads: Arc<Gate>,
     streams: Arc<Gate>,
     limits: Limits,
+    reports: Option<Arc<Reports>>,
 }
 
 /// Connects to workers, orderers and peers, and gives what is to be served.
@@ -135,7 +140,15 @@ pub fn service(parts: Parts) -> Result<Served, tls::Error> {
         .iter()
         .map(|other| Arc::clone(other) as Arc<dyn Candidate>)
         .collect();
-    let gateway = Gateway::new(tasks, endorser, orderers, peers, others, &parts.quotas);
+    let gateway = Gateway::new(
+        tasks,
+        endorser,
+        orderers,
+        peers,
+        others,
+        &parts.quotas,
+        parts.reports.clone(),
+    );
     let access = access(gateway.identity.msp_id());
     let routes = grpc_routes(rpc::gateway_server(grpc::GatewayService(Arc::clone(&gateway))))
         .merge(grpc_routes(rpc::peer_server(for_peers)))
@@ -163,6 +176,7 @@ impl Gateway {
         peers: Peers,
         others: Vec<Arc<dyn Candidate>>,
         quotas: &Quotas,
+        reports: Option<Arc<Reports>>,
     ) -> Arc<Self> {
         let limits = endorser.limits.clone();
         let gate = |name, places| {
@@ -191,6 +205,7 @@ impl Gateway {
                 Duration::from_secs(5),
             ),
             limits,
+            reports,
         })
     }
 

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod peers;
 pub mod query;
+pub mod reporting;
 pub mod run;
 pub mod state;
 mod verify;

@@ -30,6 +30,7 @@ use crate::{
     gateway,
     ledger::Ledger,
     metrics,
+    reporting::{self, ReportingConfig, Reports},
 };
 
 pub use inside::{Inside, ScrubConfig, StartError, start};
@@ -55,6 +56,8 @@ pub enum ServeError {
     Guard(#[from] GuardError),
     #[error("attester: is missing in the settings")]
     NoAttester,
+    #[error("{0}: {1}")]
+    Reporting(String, String),
     #[error(transparent)]
     Tls(#[from] service::tls::Error),
 }
@@ -82,6 +85,8 @@ pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeEr
         attester: config.attester.as_ref().map(attester_key).transpose()?,
     };
     let ledger = start(tasks, &health, inside)?;
+    let reports = config.reporting.map(|config| report(tasks, &health, &ledger, &config));
+    let reports = reports.transpose()?;
     let trust = Trust::load(
         Arc::clone(&identity),
         ledger.checker.channel.members.clone(),
@@ -101,6 +106,7 @@ pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeEr
         peers: config.peers,
         quotas: config.quota,
         limits: config.limits,
+        reports,
     };
     let served = gateway::service(parts)?;
     let listener = service::serve::bind(config.listen)
@@ -116,6 +122,19 @@ pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeEr
     )?;
     tracing::info!(address = %config.listen, "serving");
     Ok(ledger)
+}
+
+/// Counts what the ministry is told.
+fn report(
+    tasks: &Tasks,
+    health: &Health,
+    ledger: &Arc<Ledger>,
+    config: &ReportingConfig,
+) -> Result<Arc<Reports>, ServeError> {
+    let reports = Reports::new(config, ledger.checker.channel.partitions());
+    let reports = Arc::new(reports.map_err(|broken| ServeError::Reporting(broken.field, broken.rule))?);
+    reporting::start(tasks, health, ledger, &reports);
+    Ok(reports)
 }
 
 /// Makes the attester's guard, once. `if_absent`: see [`guard::Guard::init_if_absent`].

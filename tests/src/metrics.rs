@@ -50,6 +50,12 @@ pub fn sections() -> Vec<Section> {
             "The one peer of an organisation that attests (`[attester]` in its settings).",
             peer_metrics::attester::DECLARED,
         ),
+        section(
+            "Peer: the report",
+            "The one peer that reports (`[reporting]` in its settings). Values are of the last period that was published, \
+             after suppression ([reporting.md](reporting.md)).",
+            peer::reporting::metrics::DECLARED,
+        ),
         section("Worker", "Workers.", worker::metrics::DECLARED),
         section(
             "Kafka, as seen from here",

@@ -16,15 +16,22 @@
 //! - Rights are in [`rights`], shapes of what is stored in [`record`], of values in [`values`].
 //! - There is no `initLedger`: a transaction is about one patient, so sample records are made one by one, with
 //!   `createMedicalRecord`, by whoever wants them (`medledger demo` does).
-//! - Events name what happened and the version, never whom it happened to.
+//! - Encounters ([`encounter`]) lie beside the record, each under a key of its own; beds ([`facility`]) under the
+//!   facility as subject. Item codes are versioned data ([`codes`]).
+//! - Events of encounters and beds carry what a report counts. The others name what happened and the version, never whom it happened to.
 
+pub mod codes;
+pub mod encounter;
 mod entries;
+pub mod facility;
 pub mod record;
 mod records;
 pub mod rights;
 pub mod values;
 
+use encounter::{EncounterId, NewEncounter, add_encounter, encounters, set_outcome};
 use entries::{add, change, remove};
+use facility::{BEDS, Facility, Ward, all_beds, beds, set_beds};
 use record::{
     Allergy, Caregiver, Condition, Contact, EntryId, Medication, NewRecord, Note, Place, RecordChanges, Treatment,
 };
@@ -114,4 +121,26 @@ sdk::contract! {
         subject = personal_number, reads = [RECORD];
     submit "removeNote" => remove(personal_number: PersonalNumber, id: EntryId<Note>, version: u64),
         subject = personal_number, reads = [RECORD];
+
+    /// One treatment of a patient at the caller's facility. Answer: `{"id", "version"}`.
+    submit "addEncounter" => add_encounter(personal_number: PersonalNumber, encounter: NewEncounter),
+        subject = personal_number, reads = [];
+    /// States or changes its outcome. Answer: `{"version"}`.
+    submit "setOutcome" => set_outcome(
+        personal_number: PersonalNumber, id: EncounterId, version: u64, outcome: String
+    ), subject = personal_number, reads = [id.key()];
+    /// A patient's encounters, oldest first, paged by `after` and `limit`.
+    query "getEncounters" => encounters(
+        personal_number: PersonalNumber, after: Option<String>, limit: Option<Limit<100>>
+    ), subject = personal_number, reads = [];
+
+    /// The beds of the caller's facility, all kinds at once; version 0 the first time. Answer: `{"version"}`.
+    submit "setBeds" => set_beds(facility: Facility, version: u64, beds: Vec<Ward>),
+        subject = facility.subject(), reads = [BEDS];
+    /// What a facility stated last.
+    query "getBeds" => beds(facility: Facility),
+        subject = facility.subject(), reads = [BEDS];
+    /// What every facility stated last, paged by `after` and `limit`.
+    query "queryAllBeds" => all_beds(after: Option<String>, limit: Option<Limit<100>>),
+        subject = "", reads = [];
 }

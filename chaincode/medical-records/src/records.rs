@@ -289,7 +289,7 @@ pub fn list(ctx: &mut Ctx, after: Option<String>, limit: Option<Limit<100>>) -> 
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
@@ -299,7 +299,7 @@ fn hex(bytes: &[u8]) -> String {
         })
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
     if text.is_empty() || text.len() > 1024 || !text.len().is_multiple_of(2) || !text.is_ascii() {
         return None;
     }

@@ -1,11 +1,14 @@
 //! Who may do what. A person's organisation vouches for his `practitioner_role` in the certificate.
 //!
-//! | practitioner_role | reads | names, address, contacts | clinical sections | delete |
-//! |---|---|---|---|---|
-//! | `physician` | all | yes | yes | yes |
-//! | `nurse`, `paramedic` | all | yes | yes | no |
-//! | `registrar` | without clinical sections | yes | no | no |
-//! | none, or another | no | no | no | no |
+//! | practitioner_role | reads | names, address, contacts | clinical sections, encounters | beds | delete |
+//! |---|---|---|---|---|---|
+//! | `physician` | all | yes | yes | yes | yes |
+//! | `nurse`, `paramedic` | all | yes | yes | yes | no |
+//! | `registrar` | without clinical sections and encounters | yes | no | yes | no |
+//! | none, or another | no | no | no | no | no |
+//!
+//! Encounters and beds are stated for the facility of the certificate (`facility`), which must be of the person's own
+//! organisation.
 //!
 //! Only `client` and `admin` certificates act at all: a peer or an orderer is not a person. Being an admin
 //! of an organisation gives no medical right by itself. An attribute that a gateway asserts counts, and every

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 use serde::{Serialize, Serializer};
 
 /// Decodes a text through a check; `expected` is what the caller is told.
-fn checked<'de, D: Deserializer<'de>>(
+pub fn checked<'de, D: Deserializer<'de>>(
     deserializer: D,
     expected: &'static str,
     check: fn(&str) -> bool,
@@ -170,6 +170,36 @@ impl<'de, const MAX: usize> Deserialize<'de> for Text<MAX> {
 }
 
 impl<const MAX: usize> Serialize for Text<MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// A first-level area, by the code that reports use for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Area(String);
+
+impl Area {
+    pub fn is_valid(text: &str) -> bool {
+        let letter = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit();
+        (1..=16).contains(&text.len())
+            && text.bytes().next().is_some_and(letter)
+            && text.bytes().all(|byte| letter(byte) || byte == b'-')
+    }
+}
+
+impl<'de> Deserialize<'de> for Area {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(
+            deserializer,
+            "an area's code of 1 to 16 capital letters, digits and dashes, like SE-AB",
+            Self::is_valid,
+        )
+        .map(Self)
+    }
+}
+
+impl Serialize for Area {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
     }

@@ -200,6 +200,7 @@ Next:
   medledger network status{flag}
   medledger record list --limit 5{flag}
   medledger record history {EXAMPLE}{flag}
+  medledger report show{flag}
   medledger bench --rates 500 --count 2000{flag}
   medledger verify --compare{flag}
   medledger network down{flag}          (or: make down)

@@ -96,6 +96,12 @@ fn peer(table: &mut Table, process: &Process, description: &Description) {
         put(&mut attester, "guard", "guard".to_owned());
         put(table, "attester", attester);
     }
+    let reporting = &description.spec.reporting;
+    let mut peers = description.processes.iter().filter(|p| p.kind == Kind::Peer);
+    let reports = peers.find(|p| p.organisation == reporting.organisation);
+    if reports.is_some_and(|first| first.name == process.name) {
+        put(table, "reporting", reporting.settings.clone());
+    }
     overlay(table, &description.spec.peer);
 }
 
@@ -165,6 +171,22 @@ mod tests {
             !settings(second, &description).contains_key("attester"),
             "one attester per organisation"
         );
+    }
+
+    #[test]
+    fn one_peer_reports_by_settings_that_it_takes() {
+        let mut description = described();
+        let reports = |description: &Description| -> Vec<String> {
+            let peers = description.processes.iter().filter(|p| p.kind == Kind::Peer);
+            let reporting = peers.filter(|peer| settings(peer, description).contains_key("reporting"));
+            reporting.map(|peer| peer.name.clone()).collect()
+        };
+        assert_eq!(reports(&description), ["peer0.MinistryOfHealth"]);
+        let table = Value::Table(description.spec.reporting.settings.clone());
+        let config: peer::reporting::ReportingConfig = table.try_into().expect("settings of a peer");
+        config.check().expect("legal");
+        description.spec.reporting.organisation = String::new();
+        assert!(reports(&description).is_empty());
     }
 
     #[test]

@@ -18,6 +18,8 @@ use serde_json::{Map, Value, json};
 
 use super::brokers;
 
+/// Whose certificate may read reports: the name and the attribute.
+pub const OFFICER: &str = "reporting_officer";
 /// The contract of which most commands speak.
 pub const RECORDS: &str = "medical-records";
 /// The same component under `OutOf(2, …)`: what the measurements call 2-of-4.
@@ -42,6 +44,7 @@ pub struct Spec {
     pub orderers: Vec<String>,
     pub contracts: Vec<ContractSpec>,
     pub kafka: KafkaSpec,
+    pub reporting: ReportingSpec,
     /// Accept topics that are replicated weakly; own brokers below three always do.
     pub allow_unsafe_topics: bool,
     pub flush_every_record: bool,
@@ -111,6 +114,16 @@ pub struct KafkaSpec {
     pub properties: BTreeMap<String, String>,
 }
 
+/// Who counts what is published.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReportingSpec {
+    /// The first of its peers reports; empty: none does.
+    pub organisation: String,
+    /// `[reporting]` of that peer's settings.
+    pub settings: toml::Table,
+}
+
 /// Where a process is that is started elsewhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,12 +152,46 @@ impl Default for KafkaSpec {
     }
 }
 
+impl Default for ReportingSpec {
+    /// Periods of a minute, so that something is seen; a ministry's last a day.
+    fn default() -> Self {
+        let settings = toml::toml! {
+            period_s = 60
+            grace_s = 5
+            deadline_s = 50
+            facilities = [
+                { name = "HospitalA-1", area = "NORTH" },
+                { name = "HospitalB-1", area = "SOUTH" },
+                { name = "MinistryOfHealth-1", area = "NORTH" },
+                { name = "ReliefOrg-1", area = "SOUTH" },
+            ]
+        };
+        ReportingSpec {
+            organisation: "MinistryOfHealth".to_owned(),
+            settings,
+        }
+    }
+}
+
+impl ReportingSpec {
+    /// Area by facility.
+    pub fn areas(&self) -> Result<BTreeMap<String, String>> {
+        let facilities = self.settings.get("facilities").and_then(toml::Value::as_array);
+        let pair = |facility: &toml::Value| {
+            let text = |field: &str| facility.get(field).and_then(toml::Value::as_str).map(str::to_owned);
+            Some((text("name")?, text("area")?))
+        };
+        let areas: Option<BTreeMap<String, String>> = facilities.into_iter().flatten().map(pair).collect();
+        areas.context("reporting.settings.facilities: must each have a name and an area")
+    }
+}
+
 impl Default for Spec {
     fn default() -> Self {
         let organisations = vec![
             OrganisationSpec::hospital("HospitalA", 2),
             OrganisationSpec::hospital("HospitalB", 1),
-            OrganisationSpec::hospital("MinistryOfHealth", 1),
+            OrganisationSpec::ministry("MinistryOfHealth", 1),
             OrganisationSpec::hospital("ReliefOrg", 1),
         ];
         let names: Vec<String> = organisations.iter().map(|o| o.msp_id.clone()).collect();
@@ -157,6 +204,7 @@ impl Default for Spec {
             organisations,
             orderers: vec!["MinistryOfHealth".into(), "ReliefOrg".into()],
             kafka: KafkaSpec::default(),
+            reporting: ReportingSpec::default(),
             allow_unsafe_topics: false,
             flush_every_record: false,
             heights_in_time_max: HEIGHTS_IN_TIME_MAX,
@@ -190,6 +238,19 @@ impl OrganisationSpec {
             workers: 1,
             clients,
         }
+    }
+}
+
+impl OrganisationSpec {
+    /// A hospital with one who reads reports.
+    pub fn ministry(msp_id: &str, peers: u32) -> Self {
+        let mut ministry = Self::hospital(msp_id, peers);
+        ministry.clients.push(ClientSpec {
+            name: OFFICER.to_owned(),
+            attributes: BTreeMap::from([("practitioner_role".to_owned(), OFFICER.to_owned())]),
+            revoked: false,
+        });
+        ministry
     }
 }
 
@@ -304,6 +365,13 @@ impl Spec {
                 names.join(", ")
             );
         }
+        let reporting = &self.reporting.organisation;
+        ensure!(
+            reporting.is_empty() || names.contains(reporting) || self.reporting == ReportingSpec::default(),
+            "reporting.organisation: {reporting:?} is no organisation of this network; it has {}",
+            names.join(", ")
+        );
+        self.reporting.areas()?;
         ensure!(!self.contracts.is_empty(), "contracts: must be one at least");
         let brokers = self.kafka.brokers;
         ensure!(

@@ -11,7 +11,7 @@ pub mod chain;
 pub mod control;
 mod deltas;
 mod effects;
-mod follow;
+pub(crate) mod follow;
 pub mod prepare;
 pub mod validate;
 pub mod view;

@@ -2,7 +2,8 @@
 
 use utoipa::OpenApi;
 
-use super::rest::{self, body, reply, sse};
+use super::rest::{self, body, reply, reports, sse};
+use crate::reporting::report;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,6 +20,8 @@ use super::rest::{self, body, reply, sse};
         sse::events,
         rest::block,
         rest::network,
+        reports::list,
+        reports::show,
     ),
     components(schemas(
         body::SubmitBody,
@@ -38,6 +41,11 @@ use super::rest::{self, body, reply, sse};
         reply::PeerDocument,
         reply::ProblemDocument,
         sse::EventDocument,
+        reports::PeriodDocument,
+        report::Report,
+        report::AreaReport,
+        report::FacilityReport,
+        report::Alert,
     ))
 )]
 struct Api;

@@ -9,12 +9,14 @@
 //! | `GET /v1/events` | server-sent events; `Last-Event-ID` resumes |
 //! | `GET /v1/blocks/{partition}/{height}` | a committed block |
 //! | `GET /v1/network` | who and how high |
+//! | `GET /v1/reports`, `GET /v1/reports/{period}` | published periods |
 //! | `GET /openapi.json` | this, for machines |
 //!
 //! Refusals are RFC 9457 documents. Who a request is about stands only ever in bodies: URLs end up in logs.
 
 pub(crate) mod body;
 pub(crate) mod reply;
+pub(crate) mod reports;
 pub(crate) mod sse;
 #[cfg(test)]
 mod tests;
@@ -48,6 +50,8 @@ pub(super) fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/events", get(sse::events))
         .route("/v1/blocks/{partition}/{height}", get(block))
         .route("/v1/network", get(network))
+        .route("/v1/reports", get(reports::list))
+        .route("/v1/reports/{period}", get(reports::show))
         .route("/openapi.json", get(async || Json(super::openapi::document())))
         .route(
             "/v1/{*unknown}",

@@ -36,6 +36,7 @@ use crate::endorser::check::Checked;
 use crate::endorser::{Endorsed, Endorser};
 use crate::ledger::Ledger;
 use crate::peers::Peers;
+use crate::reporting::Reports;
 use crate::run::{Inside, ScrubConfig, start};
 use crate::state::Tuning;
 use crate::workers::Workers;
@@ -292,6 +293,10 @@ impl Rig {
     }
 
     pub async fn with(limits: Limits, quotas: Quotas) -> Self {
+        Self::reporting(limits, quotas, None).await
+    }
+
+    pub async fn reporting(limits: Limits, quotas: Quotas, reports: Option<Arc<Reports>>) -> Self {
         let net = TestNet::with(spec());
         let tasks = Tasks::new();
         let memory = MemoryLog::reliable();
@@ -333,7 +338,15 @@ impl Rig {
         let peers = Peers::start(&tasks, &trust, &a.ledger, &[]).expect("no peers");
         let orderers = Orderers::over(vec![Box::new(Shared(Arc::clone(&orderer)))]);
         let others: Vec<Arc<dyn Candidate>> = vec![Arc::clone(&b_seen) as Arc<dyn Candidate>];
-        let gateway = Gateway::new(&tasks, Arc::clone(&a.endorser), orderers, peers, others, &quotas);
+        let gateway = Gateway::new(
+            &tasks,
+            Arc::clone(&a.endorser),
+            orderers,
+            peers,
+            others,
+            &quotas,
+            reports,
+        );
         Rig {
             net,
             tasks,

@@ -15,6 +15,7 @@ use super::sse::Place;
 use super::*;
 use crate::gateway::config::{Limits, Quotas};
 use crate::gateway::testing::{Mood, Rig};
+use crate::reporting::{Reports, event::Event};
 
 async fn send(rig: &Rig, method: Method, path: &str, body: impl Into<Body>) -> Response<Body> {
     let request = Request::builder()
@@ -337,4 +338,68 @@ async fn the_document_lists_every_route() {
         routes.len() + 2,
         "all but /openapi.json and the catch-all are in the document"
     );
+}
+
+/// A peer that reports, with one period published: 12 people treated.
+async fn reporting() -> Rig {
+    let facilities = json!([{ "name": "A-1", "area": "NORTH" }]);
+    let config = json!({ "period_s": 100, "grace_s": 0, "threshold": 10, "facilities": facilities });
+    let config = serde_json::from_value(config).expect("settings");
+    let reports = Arc::new(Reports::new(&config, 1).expect("the contract's codes"));
+    let encounter = json!({
+        "codes": "who-emt-mds-1", "facility": "A-1", "area": "NORTH", "triage": "green", "items": ["9"],
+        "age": "18-64", "sex": "male",
+    });
+    let event = Event::read("encounter.added", encounter.to_string().as_bytes()).expect("an event");
+    reports.apply(0, 1_000_000, &vec![event; 12]);
+    reports.apply(0, 1_100_000, &[]);
+    Rig::reporting(Limits::default(), Quotas::default(), Some(reports)).await
+}
+
+/// As a client whose certificate says so of his work.
+async fn fetch_as(rig: &Rig, work: &str, path: &str) -> Response<Body> {
+    let mut certificate = rig.net.identity("HospitalA", "client0").certificate.clone();
+    let work = ("practitioner_role".to_owned(), work.to_owned());
+    certificate.attributes.extend([work]);
+    let mut request = Request::get(path).body(Body::empty()).expect("a request");
+    request.extensions_mut().insert(Arc::new(Caller::new(certificate)));
+    let answered = routes(Arc::clone(&rig.gateway)).oneshot(request).await;
+    answered.expect("a response")
+}
+
+#[tokio::test]
+async fn reports_are_for_who_reports() {
+    let rig = reporting().await;
+    let (status, periods) = read(fetch_as(&rig, "reporting_officer", "/v1/reports").await).await;
+    let period = json!({
+        "period": 1000, "start_s": 1000, "end_s": 1100, "facilities_expected": 1, "facilities_reported": 0,
+    });
+    assert_eq!((status, periods), (200, json!([period])));
+    for path in ["/v1/reports/1000", "/v1/reports/newest", "/v1/reports/1000?format=json"] {
+        let (status, report) = read(fetch_as(&rig, "reporting_officer", path).await).await;
+        assert_eq!((status, &report["areas"][0]["treated"]), (200, &json!(12)), "{path}");
+    }
+    let table = fetch_as(&rig, "reporting_officer", "/v1/reports/1000?format=csv").await;
+    assert_eq!(table.headers()[header::CONTENT_TYPE], "text/csv; charset=utf-8");
+    let table = to_bytes(table.into_body(), usize::MAX).await.expect("a body");
+    let table = String::from_utf8(table.to_vec()).expect("text");
+    assert!(table.contains("\n1000,1100,treated,NORTH,A-1,,,,,12\n"), "{table}");
+
+    for (work, path, status, field) in [
+        ("physician", "/v1/reports", 403, json!(null)),
+        ("physician", "/v1/reports/1000", 403, json!(null)),
+        ("reporting_officer", "/v1/reports/1100", 404, json!("period")),
+        ("reporting_officer", "/v1/reports/today", 400, json!("period")),
+        ("reporting_officer", "/v1/reports/1000?format=xml", 400, json!("query")),
+    ] {
+        let (answered, problem) = read(fetch_as(&rig, work, path).await).await;
+        assert_eq!(
+            (answered, &problem["field"]),
+            (status, &field),
+            "{work} {path}: {problem}"
+        );
+    }
+    let others = Rig::new().await;
+    let (status, _) = read(fetch_as(&others, "reporting_officer", "/v1/reports").await).await;
+    assert_eq!(status, 404, "this peer does not report");
 }

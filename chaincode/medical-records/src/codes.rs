@@ -1,0 +1,126 @@
+//! Lists of item codes: data, not code. A country changes items, so a list has a version and every encounter names
+//! the version that it was coded by; older lists stay, so that older encounters stay readable.
+
+use sdk::Rejection;
+use serde::Deserialize;
+
+/// All lists, the newest last.
+const LISTS: &[&str] = &[include_str!("../codes/who-emt-mds-1.json")];
+
+/// Items an encounter may have.
+pub const ITEMS_MAX: usize = 12;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodeList {
+    pub version: String,
+    pub items: Vec<Item>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    pub code: String,
+    pub name: String,
+    pub section: String,
+    /// For a line list of few readers; in no published count.
+    #[serde(default)]
+    pub restricted: bool,
+    /// One case is an alert by itself.
+    #[serde(default)]
+    pub alert: bool,
+}
+
+/// What patients end with.
+const OUTCOME: &str = "outcome";
+/// What a site reports of itself and not of a patient.
+const OF_SITES: [&str; 3] = ["immediate", "community-risk", "constraint"];
+
+impl CodeList {
+    pub fn all() -> impl Iterator<Item = CodeList> {
+        LISTS
+            .iter()
+            .map(|list| serde_json::from_str(list).expect("a list of codes is one: a test reads them all"))
+    }
+
+    /// The list of that version; the newest if none is named.
+    pub fn of(version: Option<&str>) -> Result<Self, Rejection> {
+        let mut lists = Self::all();
+        match version {
+            None => lists.last(),
+            Some(version) => lists.find(|list| list.version == version),
+        }
+        .ok_or(Rejection::new(
+            "codes",
+            "must be the version of a list of item codes that the contract has",
+        ))
+    }
+
+    fn section(&self, code: &str) -> Option<&str> {
+        let item = self.items.iter().find(|item| item.code == code)?;
+        Some(&item.section)
+    }
+
+    pub fn check_items(&self, items: &[String]) -> Result<(), Rejection> {
+        if items.is_empty() || items.len() > ITEMS_MAX {
+            return Err(Rejection::new("items", "must be 1 to 12 item codes"));
+        }
+        for (at, item) in items.iter().enumerate() {
+            match self.section(item) {
+                None => return Err(Rejection::new("items", "must be codes of the list that codes names")),
+                Some(OUTCOME) => return Err(Rejection::new("items", "must not be outcomes: outcome is for those")),
+                Some(section) if OF_SITES.contains(&section) => {
+                    return Err(Rejection::new("items", "must be of a patient, not of a site"));
+                }
+                Some(_) => {}
+            }
+            if items[..at].contains(item) {
+                return Err(Rejection::new("items", "must not name an item twice"));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn check_outcome(&self, outcome: &str) -> Result<(), Rejection> {
+        match self.section(outcome) {
+            Some(OUTCOME) => Ok(()),
+            _ => Err(Rejection::new(
+                "outcome",
+                "must be an outcome's code of the list that the encounter names",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_list_is_sound_and_versions_and_codes_are_unique() {
+        let mut versions = BTreeSet::new();
+        for list in CodeList::all() {
+            let codes: BTreeSet<&str> = list.items.iter().map(|item| item.code.as_str()).collect();
+            assert_eq!(codes.len(), list.items.len(), "{}", list.version);
+            for code in codes {
+                let short = (1..=8).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+                assert!(short, "{code}");
+            }
+            assert!(versions.insert(list.version));
+        }
+    }
+
+    #[test]
+    fn an_encounter_takes_what_is_of_a_patient() {
+        let list = CodeList::of(None).expect("the newest");
+        let items = |codes: &[&str]| list.check_items(&codes.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(items(&["9", "44", "28"]), Ok(()));
+        for wrong in [&[][..], &["9", "9"], &["3"], &["40"], &["57"], &["9"; 13]] {
+            assert!(items(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(list.check_outcome("40").is_ok() && list.check_outcome("9").is_err());
+        assert!(CodeList::of(Some("who-emt-mds-1")).is_ok() && CodeList::of(Some("none")).is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! Facilities and their beds. A facility's subject is `facility:NAME`.
+//!
+//! A facility's name is its organisation's MSP id, a dash, and what the organisation calls it: so nobody states for
+//! another organisation's, whatever stands in his certificate. Who first stated its beds owns the name for good.
+
+use std::fmt;
+
+use sdk::{Ctx, Person, Rejection};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::record::Stamp;
+use crate::records::{Changed, hex, stamp, unhex};
+use crate::rights;
+use crate::values::{Limit, checked};
+
+/// The document of a facility.
+pub const BEDS: &str = "beds";
+
+/// Kinds of beds of one facility.
+const KINDS_MAX: usize = 16;
+
+/// `HospitalA-1`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facility(String);
+
+impl Facility {
+    pub fn is_valid(text: &str) -> bool {
+        text.len() <= 64
+            && text.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && text.contains('-')
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+    }
+
+    pub fn subject(&self) -> String {
+        format!("facility:{}", self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Facility {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(
+            deserializer,
+            "a facility as ORGANISATION-NAME, of at most 64 letters, digits, dots and dashes",
+            Self::is_valid,
+        )
+        .map(Self)
+    }
+}
+
+/// The facility that the person's certificate names.
+pub fn own(person: &Person) -> Result<&str, Rejection> {
+    let facility = person.attribute("facility").ok_or(Rejection::new(
+        "facility",
+        "is missing in the certificate: it says for which facility the person speaks",
+    ))?;
+    let of_organisation = facility
+        .strip_prefix(person.organisation.as_str())
+        .is_some_and(|name| name.len() > 1 && name.starts_with('-'));
+    if of_organisation && Facility::is_valid(facility) {
+        return Ok(facility);
+    }
+    Err(Rejection::new(
+        "facility",
+        "of the certificate must be ORGANISATION-NAME with the person's own organisation",
+    ))
+}
+
+/// A kind of beds: `general`, `icu`, `isolation`, `maternity` …
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Kind(String);
+
+impl Kind {
+    pub fn is_valid(text: &str) -> bool {
+        (1..=32).contains(&text.len())
+            && text.starts_with(|first: char| first.is_ascii_lowercase())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(
+            deserializer,
+            "a kind of beds of 1 to 32 small letters, digits and dashes, like icu",
+            Self::is_valid,
+        )
+        .map(Self)
+    }
+}
+
+/// A number of beds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Beds(u32);
+
+const BEDS_MAX: u32 = 100_000;
+
+impl<'de> Deserialize<'de> for Beds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct V;
+        impl serde::de::Visitor<'_> for V {
+            type Value = Beds;
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a number of beds from 0 to 100000")
+            }
+            fn visit_u64<E: serde::de::Error>(self, beds: u64) -> Result<Beds, E> {
+                match u32::try_from(beds) {
+                    Ok(beds) if beds <= BEDS_MAX => Ok(Beds(beds)),
+                    _ => Err(E::invalid_value(serde::de::Unexpected::Other("number"), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_u32(V)
+    }
+}
+
+/// Staffed and usable now, and how many of them are taken. More may be taken than are staffed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ward {
+    pub kind: Kind,
+    pub staffed: Beds,
+    pub occupied: Beds,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Statement {
+    facility: String,
+    organisation: String,
+    version: u64,
+    beds: Vec<Ward>,
+    by: Stamp,
+}
+
+/// The event.
+#[derive(Serialize)]
+struct Stated<'s> {
+    facility: &'s str,
+    beds: &'s [Ward],
+}
+
+/// `version`: the one that the caller saw; 0 where nothing was stated yet.
+pub fn set_beds(ctx: &mut Ctx, facility: Facility, version: u64, beds: Vec<Ward>) -> Result<Changed, Rejection> {
+    rights::of(ctx.person())?;
+    if own(ctx.person())? != facility.0 {
+        return Err(Rejection::new("facility", "must be the one of the certificate"));
+    }
+    if beds.is_empty() || beds.len() > KINDS_MAX {
+        return Err(Rejection::new("beds", "must be 1 to 16 kinds"));
+    }
+    if (1..beds.len()).any(|at| beds[..at].iter().any(|ward| ward.kind == beds[at].kind)) {
+        return Err(Rejection::new("beds", "must not name a kind twice"));
+    }
+    let former: Option<Statement> = ctx.get(BEDS);
+    if former
+        .as_ref()
+        .is_some_and(|former| former.organisation != ctx.person().organisation)
+    {
+        return Err(Rejection::new("facility", "is another organisation's"));
+    }
+    if former.map_or(0, |former| former.version) != version {
+        return Err(Rejection::new(
+            "version",
+            "is not the statement's present one: it was changed since it was read",
+        ));
+    }
+    let statement = Statement {
+        facility: facility.0,
+        organisation: ctx.person().organisation.clone(),
+        version: version + 1,
+        beds,
+        by: stamp(ctx),
+    };
+    ctx.put(BEDS, &statement);
+    ctx.emit(
+        "beds.stated",
+        &Stated {
+            facility: &statement.facility,
+            beds: &statement.beds,
+        },
+    );
+    Ok(Changed {
+        version: statement.version,
+    })
+}
+
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Shown(serde_json::Value);
+
+pub fn beds(ctx: &mut Ctx, _facility: Facility) -> Result<Shown, Rejection> {
+    rights::of(ctx.person())?;
+    ctx.get(BEDS)
+        .map(Shown)
+        .ok_or(Rejection::new("facility", "never stated its beds"))
+}
+
+#[derive(Serialize)]
+pub struct Statements {
+    beds: Vec<Statement>,
+    /// The `after` of the next page; none at the end.
+    next: Option<String>,
+}
+
+pub fn all_beds(ctx: &mut Ctx, after: Option<String>, limit: Option<Limit<100>>) -> Result<Statements, Rejection> {
+    rights::of(ctx.person())?;
+    let after = match after {
+        Some(after) => Some(unhex(&after).ok_or(Rejection::new("after", "must be the next of an earlier page"))?),
+        None => None,
+    };
+    let page = ctx.list(BEDS, after.as_deref(), limit.map_or(50, |limit| limit.0));
+    Ok(Statements {
+        beds: page
+            .values
+            .iter()
+            .filter_map(|value| serde_json::from_slice(value).ok())
+            .collect(),
+        next: page.next.map(|next| hex(&next)),
+    })
+}

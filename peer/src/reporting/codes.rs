@@ -1,0 +1,77 @@
+//! The list of item codes that a report counts by: the contract's, or another of the same form.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use service::settings::Broken;
+
+/// The contract's newest.
+const LIST: &str = include_str!("../../../chaincode/medical-records/codes/who-emt-mds-1.json");
+
+const ITEMS_MAX: usize = 500;
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodeList {
+    pub version: String,
+    pub items: Vec<Item>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Item {
+    pub code: String,
+    pub name: String,
+    pub section: String,
+    #[serde(default)]
+    pub restricted: bool,
+    #[serde(default)]
+    pub alert: bool,
+}
+
+impl CodeList {
+    pub fn own() -> Self {
+        serde_json::from_str(LIST).expect("the contract's list: a test reads it")
+    }
+
+    pub fn load(file: &Path) -> Result<Self, Broken> {
+        let broken = |rule: String| Broken::new("reporting.codes", rule);
+        let text = std::fs::read_to_string(file).map_err(|error| broken(format!("cannot be read: {error}")))?;
+        let list: CodeList = serde_json::from_str(&text).map_err(|error| broken(error.to_string()))?;
+        if list.items.is_empty() || list.items.len() > ITEMS_MAX {
+            return Err(broken("must have 1 to 500 items".to_owned()));
+        }
+        Ok(list)
+    }
+
+    /// What encounters are counted by.
+    pub fn of_patients(&self) -> impl Iterator<Item = &Item> {
+        let others = ["outcome", "immediate", "community-risk", "constraint"];
+        self.items
+            .iter()
+            .filter(move |item| !others.contains(&item.section.as_str()))
+    }
+
+    pub fn outcomes(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(|item| item.section == "outcome")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contracts_list_is_one() {
+        let list = CodeList::own();
+        let restricted: Vec<&str> = list
+            .items
+            .iter()
+            .filter(|item| item.restricted)
+            .map(|item| item.code.as_str())
+            .collect();
+        assert_eq!(restricted, ["28", "31", "42", "43", "47", "48", "49", "50"]);
+        assert_eq!(list.outcomes().count(), 8);
+        assert!(list.of_patients().all(|item| item.code != "40" && item.code != "57"));
+    }
+}
