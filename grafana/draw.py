@@ -22,6 +22,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 HERE = pathlib.Path(__file__).parent
@@ -195,6 +196,8 @@ class Panel:
         base = {}
         for i, (_, word, times, values) in enumerate(found):
             colour = self.series_colour(word, i)
+            if stacked and i >= len(moving):
+                continue  # It would only draw the line above it again.
             if stacked:
                 below = [base.get(at, 0) for at in times]
                 above = [low + (0 if math.isnan(value) else value) for low, value in zip(below, values)]
@@ -207,9 +210,12 @@ class Panel:
         if "axisSoftMin" in self.defaults["custom"]:
             axes.set_ylim(min(0, low) if low < -1e-12 and min(min(v for v in one[3] if not math.isnan(v)) for one in found) < 0 else 0,
                           high if moving else 1)
-        axes.set_yticks([at for at in axes.get_yticks() if axes.get_ylim()[0] <= at <= axes.get_ylim()[1]][:: 1])
-        if len(axes.get_yticks()) > 6:
-            axes.set_yticks(axes.get_yticks()[::2])
+        low, high = axes.get_ylim()
+        # Round numbers of the unit that is shown.
+        steps = {"bytes": BYTES, "Bps": BYTES, "s": SECONDS}.get(self.unit, [(1, "")])
+        factor = next((factor for factor, _ in steps if high >= factor), 1)
+        ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low / factor, high / factor) * factor
+        axes.set_yticks([at for at in ticks if low <= at <= high])
         axes.set_yticklabels([shown(at, self.unit, 2) if self.unit != "none" else number(at) for at in axes.get_yticks()])
         ticks = [self.prometheus.start + (self.prometheus.end - self.prometheus.start) * part for part in (0.1, 0.5, 0.9)]
         axes.set_xticks(ticks, [datetime.datetime.fromtimestamp(at).strftime("%H:%M:%S") for at in ticks])
@@ -228,7 +234,7 @@ class Panel:
         full_width, full_height = self.figure.get_size_inches() * DPI
         rows, at = [[]], 10
         for i, (name, word) in enumerate(names):
-            needs = 18 + length(name, 6.5)
+            needs = 22 + length(name, 6.5)
             if at + needs > width - 8 and rows[-1]:
                 if len(rows) == 2:
                     rows[-1].append((at, f"+{len(names) - i}", None))

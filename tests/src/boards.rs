@@ -1,8 +1,9 @@
 //! Grafana's dashboards: people write `grafana/boards/*.toml`, Grafana reads `grafana/dashboards/*.json`.
 //!
 //! ```text
-//! grafana/boards/peer.toml ─┐                  ┌─► grafana/dashboards/peer.json ──► [`panels`]: what each panel asks
-//! grafana/names.toml ───────┴── [`dashboards`] ┘
+//! grafana/boards/peer.toml ─┐
+//! grafana/names.toml ───────┼── [`dashboards`] ──► grafana/dashboards/peer.json ──► [`queries`]: what each panel asks
+//! the contract's codes ─────┘
 //! ```
 //! In an expression `$net` stands for the network's namespaces, `$here` for these and the chosen organisations, `$rate`
 //! for the range that fits scrapes and zoom.
@@ -122,9 +123,29 @@ fn parse<T: serde::de::DeserializeOwned>(file: &Path) -> T {
     toml::from_str(&read(file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
+/// Items are called as in the newest list of codes that the contract has.
+fn names() -> Names {
+    #[derive(Deserialize)]
+    struct Codes {
+        items: Vec<Item>,
+    }
+    #[derive(Deserialize)]
+    struct Item {
+        code: String,
+        name: String,
+    }
+    let mut names: Names = parse(&folder().join("names.toml"));
+    let lists = files(&folder().join("../chaincode/medical-records/codes"));
+    let newest = read(lists.last().expect("a list of codes"));
+    let codes: Codes = serde_json::from_str(&newest).expect("a list of codes");
+    let items = codes.items.into_iter().map(|item| (item.code, item.name));
+    names.insert("item".to_owned(), items.collect());
+    names
+}
+
 /// What every file in `grafana/dashboards` should hold.
 pub fn dashboards() -> BTreeMap<PathBuf, String> {
-    let names: Names = parse(&folder().join("names.toml"));
+    let names = names();
     let sources = files(&folder().join("boards"));
     let made = sources.iter().map(|source| {
         let board: Board = parse(source);
@@ -191,6 +212,3 @@ pub fn substituted(expr: &str, namespace: &str, range_s: u64) -> String {
         .replace("$__rate_interval", "10s")
         .replace("$__range", &format!("{range_s}s"))
 }
-
-/// Boards whose metrics no process has yet.
-pub const NOT_YET: &[&str] = &[];

@@ -9,7 +9,7 @@ use std::{
 };
 
 use medledger_tests::boards::{
-    NOT_YET, Query, Selector, by, dashboards, found, panels, queries, ranges, read_boards, selectors, substituted,
+    Query, Selector, by, dashboards, found, panels, queries, ranges, read_boards, selectors, substituted,
 };
 use serde_json::Value;
 
@@ -296,21 +296,14 @@ fn declared() -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn the_boards_ask_for_metrics_and_labels_that_exist() {
     let declared = declared();
-    for Query { board, panel, expr, .. } in all_queries() {
+    for Query { panel, expr, .. } in all_queries() {
         let mut known: BTreeSet<&str> = TARGET.iter().copied().chain(["le"]).collect();
-        let mut complete = true;
         for Selector { metric, matchers } in metrics(&expr) {
             if FOREIGN.contains(&metric.as_str()) {
                 continue;
             }
-            let Some(labels) = declared.get(&metric) else {
-                assert!(
-                    NOT_YET.contains(&board.as_str()),
-                    "{panel} asks for {metric}, which nobody declares"
-                );
-                complete = false;
-                continue;
-            };
+            let labels = declared.get(&metric);
+            let labels = labels.unwrap_or_else(|| panic!("{panel} asks for {metric}, which nobody declares"));
             for (label, ..) in &matchers {
                 let has = labels.contains(label) || TARGET.contains(&label.as_str());
                 assert!(has, "{panel}: {metric} has no {label}");
@@ -319,17 +312,10 @@ fn the_boards_ask_for_metrics_and_labels_that_exist() {
         }
         for label in by(&expr).unwrap_or_default() {
             assert!(
-                !complete || known.contains(label.as_str()),
+                known.contains(label.as_str()),
                 "{panel}: no metric of it has {label}: {expr}"
             );
         }
-    }
-    for board in NOT_YET {
-        let theirs = all_queries().into_iter().filter(|query| query.board == *board);
-        let missing = theirs
-            .flat_map(|query| metrics(&query.expr))
-            .any(|selector| !declared.contains_key(&selector.metric));
-        assert!(missing, "all metrics of {board} exist now: take it out of NOT_YET");
     }
 }
 

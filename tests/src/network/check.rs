@@ -16,7 +16,10 @@ use nix::sys::signal::Signal;
 use prost::Message as _;
 use protocol::{CONTROL, Digest, code::Code, hash::digest, ledger::ReceiptContent, signature::Purpose};
 use serde::Serialize;
-use service::rpc::{self, Finality};
+use service::{
+    Identity,
+    rpc::{self, Finality},
+};
 
 use super::{
     PATIENCE, World, chain,
