@@ -163,12 +163,10 @@ pub fn found() -> BTreeMap<PathBuf, String> {
     files.into_iter().map(|file| (file.clone(), read(&file))).collect()
 }
 
-/// A dashboard as Grafana reads it.
-pub fn read_boards() -> Vec<Value> {
-    let boards = found()
-        .into_iter()
-        .map(|(file, text)| serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display())));
-    boards.collect()
+/// Every dashboard as Grafana reads it.
+pub fn boards() -> Vec<Value> {
+    let made = dashboards().into_values();
+    made.map(|text| serde_json::from_str(&text).expect("JSON")).collect()
 }
 
 /// One query of a panel, as Grafana sends it but for the variables.

@@ -13,7 +13,7 @@ use medledger_cli::{
     report::sample,
 };
 use medledger_tests::{
-    boards::{Query, queries, read_boards, substituted},
+    boards::{Query, boards, queries, substituted},
     network::{
         PATIENCE, World,
         load::{Load, Offer},
@@ -93,8 +93,8 @@ async fn every_panel_finds_data_on_a_network_under_load_and_kills() {
 
 /// Asks what each panel asks until it has an answer with a number, and each variable for its values.
 async fn check(prometheus: &Prometheus, namespace: &str) {
-    let boards = read_boards();
-    let mut open: Vec<Query> = boards.iter().flat_map(queries).collect();
+    let all = boards();
+    let mut open: Vec<Query> = all.iter().flat_map(queries).collect();
     assert!(open.len() > 100, "{} queries", open.len());
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -116,7 +116,7 @@ async fn check(prometheus: &Prometheus, namespace: &str) {
         assert!(Instant::now() < deadline, "these find nothing: {first:#?}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    variables(prometheus, &boards, namespace).await;
+    variables(prometheus, &all, namespace).await;
 }
 
 async fn variables(prometheus: &Prometheus, boards: &[serde_json::Value], namespace: &str) {
