@@ -21,6 +21,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.textpath import TextPath
 from PIL import Image
 
 HERE = pathlib.Path(__file__).parent
@@ -31,7 +32,6 @@ SERIES = ["#56a64b", "#f2cc0c", "#3274d9", "#ff780a", "#e02f44", "#8f3bb8", "#37
 SERIES += ["#5794f2", "#b877d9", "#73bf69", "#e0b400"]
 COLOURS = {"green": "#37872d", "orange": "#fa6400", "red": "#c4162a", "blue": "#1f60c4"}
 TRIAGE = {"red": "#e02f44", "yellow": "#f2cc0c", "green": "#56a64b", "black": "#464c54"}
-CHARACTER = 0.58  # Width of a letter, in font sizes.
 
 
 class Prometheus:
@@ -80,12 +80,14 @@ class Prometheus:
 
 def scaled(value, steps, digits=3):
     """A value in the largest unit that leaves it above one."""
+    if abs(value) < 1e-12:
+        return "0"
     factor, unit = next(((factor, unit) for factor, unit in steps if abs(value) >= factor), steps[-1])
     return number(value / factor, digits) + unit
 
 
 def number(value, digits=3):
-    if value == 0:
+    if abs(value) < 1e-12:
         return "0"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{min(decimals, 4)}f}"
@@ -139,10 +141,10 @@ class Panel:
         self.figure.add_artist(
             FancyBboxPatch(
                 (x / full_width, 1 - (y + height) / full_height), width / full_width, height / full_height,
-                boxstyle="square,pad=0", facecolor=CARD, edgecolor=EDGE, linewidth=0.7,
+                boxstyle="square,pad=0", facecolor=CARD, edgecolor=EDGE, linewidth=0.7, zorder=-1,
             )
         )
-        title = cut(self.panel["title"], width - 16, 8)
+        title = cut(self.panel["title"], (width - 16) / 1.1, 8)
         self.figure.text((x + 8) / full_width, 1 - (y + 15) / full_height, title, size=8, weight="bold", color=INK, va="center")
         {"stat": self.number, "timeseries": self.lines, "bargauge": self.bars, "table": self.table}[self.panel["type"]]()
 
@@ -172,7 +174,7 @@ class Panel:
         last = found[0][3][-1] if found else math.nan
         colour = self.colour(last)
         text = shown(last, self.unit)
-        size = min(19, (self.place[2] - 14) / (CHARACTER * DPI / 72 * max(len(text), 1)))
+        size = min(19, 19 * (self.place[2] - 20) / max(length(text, 19) * 1.1, 1))
         axes.text(0.5, 0.58, text, size=size, weight="bold", color=colour, ha="center", va="center", transform=axes.transAxes)
         if len(values) > 1:
             spark = self.axes(0, 24 + (self.place[3] - 24) * 0.62, 0, 1)
@@ -226,7 +228,7 @@ class Panel:
         full_width, full_height = self.figure.get_size_inches() * DPI
         rows, at = [[]], 10
         for i, (name, word) in enumerate(names):
-            needs = 16 + len(name) * 6.5 * CHARACTER * DPI / 72
+            needs = 18 + length(name, 6.5)
             if at + needs > width - 8 and rows[-1]:
                 if len(rows) == 2:
                     rows[-1].append((at, f"+{len(names) - i}", None))
@@ -247,8 +249,8 @@ class Panel:
 
     def bars(self):
         bars = [(name, word, values[-1]) for name, word, _, values in self.found() if not math.isnan(values[-1])]
-        longest = max((len(name) for name, *_ in bars), default=0)
-        left = min(16 + longest * 7 * CHARACTER * DPI / 72, self.place[2] * 0.5)
+        longest = max((length(name, 7) for name, *_ in bars), default=0)
+        left = min(16 + longest, self.place[2] * 0.5)
         axes = self.axes(left, 30, 56, 8)
         room = max(1, int((self.place[3] - 38) / 15))
         bars = bars[:room]
@@ -256,7 +258,8 @@ class Panel:
         for i, (name, word, value) in enumerate(bars):
             axes.barh(i, most, color=PAPER, height=0.7)
             axes.barh(i, value, color=TRIAGE.get(word, self.colour(value)), height=0.7)
-            axes.text(most * 1.02, i, shown(value, self.unit), size=7, weight="bold", color=INK, va="center")
+            beside = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(shown(value, self.unit), (most, i), size=7, weight="bold", color=INK, **beside)
         axes.set_yticks(range(len(bars)), [cut(name, left - 10, 7) for name, *_ in bars])
         axes.set_ylim(max(len(bars), 4) - 0.4, -0.6)
         axes.set_xlim(0, most)
@@ -283,14 +286,14 @@ class Panel:
         room = max(1, int(height / 16) - 1)
         rows = list(lines.values())[:room]
         cells = [[self.cell(titles[column], row.get(column)) for column in columns] for row in rows]
-        widths = [max([len(titles[column])] + [len(row[i]) for row in cells]) + 2 for i, column in enumerate(columns)]
+        widths = [max(length(text, 7) for text in [titles[column]] + [row[i] for row in cells]) * 1.1 + 12 for i, column in enumerate(columns)]
         at = [sum(widths[:i]) / sum(widths) for i in range(len(widths))]
         for i, column in enumerate(columns):
             right = column.startswith("Value")
-            edge = at[i] + (widths[i] - 1) / sum(widths) if right else at[i]
+            edge = at[i] + (widths[i] - 6) / sum(widths) if right else at[i]
             for row, text in enumerate([titles[column]] + [row[i] for row in cells]):
                 place = 1 - (row + 0.5) * 16 / height
-                size = min(7, (self.place[2] - 18) / sum(widths) / (CHARACTER * DPI / 72) * 1.15)
+                size = min(7, 7 * (self.place[2] - 18) / sum(widths))
                 style = {"color": COLOURS["blue"], "weight": "bold"} if row == 0 else {"color": INK}
                 axes.text(edge, place, text, size=size, ha="right" if right else "left", va="center", transform=axes.transAxes, **style)
         for row in range(len(cells)):
@@ -309,9 +312,17 @@ class Panel:
         return value or ""
 
 
+def length(text, size):
+    """In pixels."""
+    return TextPath((0, 0), text, size=size).get_extents().width * DPI / 72 if text.strip() else 0
+
+
 def cut(text, width, size):
-    most = max(1, int(width / (size * CHARACTER * DPI / 72)))
-    return text if len(text) <= most else text[: most - 1] + "…"
+    if length(text, size) <= width:
+        return text
+    while text and length(text + "…", size) > width:
+        text = text[:-1]
+    return text + "…"
 
 
 def draw(board, prometheus):
@@ -332,7 +343,7 @@ def draw(board, prometheus):
     figure.savefig(picture, dpi=DPI, facecolor=PAPER)
     plt.close(figure)
     # Few colours, so small enough for a repository.
-    return Image.open(picture).convert("RGB").quantize(96, dither=Image.Dither.NONE)
+    return Image.open(picture).convert("RGB").quantize(255, dither=Image.Dither.NONE)
 
 
 def main():

@@ -7,6 +7,7 @@
 
 mod agent;
 mod cluster;
+mod disk;
 mod experiments;
 mod fault;
 mod heal;
@@ -21,7 +22,6 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use indicatif::ProgressBar;
 use service::Tasks;
-use tokio::time::Instant;
 
 use super::judge::Verdict;
 use crate::{
@@ -184,8 +184,8 @@ async fn one(
     let from_ms = scene.load.now().await?.at_ms;
     say("the fault");
     let made = scene.make(experiment.fault).await;
-    let detail = match made {
-        Ok(Made::Hit(detail)) => detail,
+    let (detail, over) = match made {
+        Ok(Made::Hit { what, over }) => (what, over),
         Ok(Made::Skipped(why)) => return Ok(Row::without(experiment, Came::Skipped, why)),
         Err(error) => {
             // The others are still worth trying, once this is undone.
@@ -193,6 +193,7 @@ async fn one(
             heal::nodes(scene.cluster).await?;
             heal::replicas(scene.cluster).await?;
             heal::by_agents(scene.cluster, scene.agents).await?;
+            disk::uncover(scene.cluster, scene.agents).await?;
             let why = causes(&error);
             recovery::recovered(scene.cluster, scene.before, scene.load).await?;
             let to_ms = scene.load.now().await?.at_ms;
@@ -203,10 +204,9 @@ async fn one(
             return Ok(row);
         }
     };
-    let healed = Instant::now();
     say("recovering");
     recovery::recovered(scene.cluster, scene.before, scene.load).await?;
-    let recovery_s = healed.elapsed().as_secs_f64();
+    let recovery_s = over.elapsed().as_secs_f64();
     let to_ms = scene.load.now().await?.at_ms;
     say("judging");
     let now = scene.load.judge(from_ms, to_ms).await?;

@@ -19,7 +19,7 @@ mod kinds;
 
 use std::{ops::Deref, sync::OnceLock};
 
-use prometheus::{Encoder as _, TextEncoder};
+use prometheus::TextEncoder;
 
 pub use kinds::{Kind, Make};
 /// What counts up, by the values of its labels.

@@ -146,7 +146,7 @@ impl Verdict {
     pub fn text(&self) -> String {
         let mut text = format!(
             "{} acknowledged, {} refused, {} unknown ({} there, {} not), {} reads, {} events ({} streams resumed); \
-             {} peers, {} blocks: {} lost, {} doubled, {} disagreements\n",
+             {} peers, {} blocks: {} lost, {} doubled, {} disagreements; longest gap {} ms, of one partition {} ms\n",
             self.acknowledged,
             self.refused,
             self.unknown_there + self.unknown_absent,
@@ -159,7 +159,9 @@ impl Verdict {
             self.blocks,
             self.lost,
             self.doubled,
-            self.disagreements
+            self.disagreements,
+            self.window.longest_ms,
+            self.window.longest_of_a_partition_ms
         );
         for (rule, count) in &self.broken {
             text.push_str(&format!("BROKEN {count} times: {rule}\n"));

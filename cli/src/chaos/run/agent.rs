@@ -78,7 +78,7 @@ impl Agents {
         Ok(named.collect())
     }
 
-    async fn on(&self, node: &str) -> Result<String> {
+    pub async fn on(&self, node: &str) -> Result<String> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
             let running = self.running().await?;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     agent::Agents,
     cluster::{Cluster, Component, MARK, Pod},
+    disk,
     experiments::{Fault, How, Which},
     heal,
     kubectl::{items, text},
@@ -22,6 +23,9 @@ const CUT: Duration = Duration::from_secs(30);
 const FROZEN: Duration = Duration::from_secs(60);
 /// Kubernetes takes 40 to 50 seconds to notice that a node is gone.
 const DARK: Duration = Duration::from_secs(60);
+/// A container that crashed often waits before it is started again.
+const RESTARTED_WITHIN: Duration = Duration::from_secs(180);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 const DRAINED_WITHIN: Duration = Duration::from_secs(240);
 const ROLLED_WITHIN: Duration = Duration::from_secs(300);
 /// Until a fault shows: the calls under way have ended.
@@ -37,15 +41,26 @@ pub struct Scene<'a> {
 
 /// How it went: what was hit, or why it cannot be tried here.
 pub enum Made {
-    Hit(String),
+    /// `over`: when the fault was.
+    Hit {
+        what: String,
+        over: Instant,
+    },
     Skipped(String),
+}
+
+impl Made {
+    fn now(what: String) -> Made {
+        let over = Instant::now();
+        Made::Hit { what, over }
+    }
 }
 
 impl Scene<'_> {
     /// Makes the fault and undoes it; a fault that passes by itself is only made.
     pub async fn make(&self, fault: Fault) -> Result<Made> {
         let hit = match fault {
-            Fault::Kill(how, which) => self.kill(how, which).await?,
+            Fault::Kill(how, which) => return self.kill(how, which).await,
             Fault::EachBroker => self.each_broker().await?,
             Fault::Outage => self.outage().await?,
             Fault::PowerCut => return self.power_cut().await,
@@ -57,24 +72,37 @@ impl Scene<'_> {
             Fault::FullDisk => return self.full_disk().await,
             Fault::Freeze => self.freeze().await?,
         };
-        Ok(Made::Hit(hit))
+        Ok(Made::now(hit))
     }
 
-    async fn kill(&self, how: How, which: Which) -> Result<String> {
+    async fn kill(&self, how: How, which: Which) -> Result<Made> {
         let pods: Vec<Pod> = match which {
             Which::One(component) => self.cluster.of(component).await?.into_iter().take(1).collect(),
             Which::All(component) => self.cluster.of(component).await?,
             Which::OfOrganisation(component) => largest(self.cluster.of(component).await?),
         };
+        let made = Made::now(names(&pods));
         match how {
             How::Delete => self.delete(&pods).await?,
-            How::Crash => {
-                for pod in &pods {
-                    self.agents.signal(pod, "KILL").await?;
-                }
-            }
+            How::Crash => self.crash(&pods).await?,
         }
-        Ok(names(&pods))
+        Ok(made)
+    }
+
+    /// The containers are started again when this returns: before, a pod may still be called ready.
+    async fn crash(&self, pods: &[Pod]) -> Result<()> {
+        for pod in pods {
+            self.agents.signal(pod, "KILL").await?;
+        }
+        for pod in pods {
+            let another = async || {
+                let now = self.cluster.named(&pod.name).await?;
+                anyhow::Ok(!now.container_id.is_empty() && now.container_id != pod.container_id)
+            };
+            let what = format!("{} is started again", pod.name);
+            until(&what, RESTARTED_WITHIN, LOOK_EVERY, another).await?;
+        }
+        Ok(())
     }
 
     async fn delete(&self, pods: &[Pod]) -> Result<()> {
@@ -89,7 +117,7 @@ impl Scene<'_> {
         let brokers = self.cluster.of(Component::Kafka).await?;
         for broker in &brokers {
             let broker = self.cluster.named(&broker.name).await?;
-            self.agents.signal(&broker, "KILL").await?;
+            self.crash(&[broker]).await?;
             recovery::recovered(self.cluster, self.before, self.load).await?;
         }
         Ok(format!("one after the other: {}", names(&brokers)))
@@ -160,11 +188,9 @@ impl Scene<'_> {
             .await?;
         heal::run_hook(&stop, &node).await?;
         tokio::time::sleep(DARK).await;
+        let made = Made::now(format!("{node} with {pods} pods, dark for {} s", DARK.as_secs()));
         heal::nodes(self.cluster).await?;
-        Ok(Made::Hit(format!(
-            "{node} with {pods} pods, dark for {} s",
-            DARK.as_secs()
-        )))
+        Ok(made)
     }
 
     async fn drain(&self) -> Result<String> {
@@ -243,24 +269,42 @@ impl Scene<'_> {
         Ok(format!("{} for {} s", names(&pods), CUT.as_secs()))
     }
 
+    /// The volume itself, if it has an end of its own; else a small disk in its place.
     async fn full_disk(&self) -> Result<Made> {
-        let peer = self.spare_peer().await?;
-        let (disk, asked) = (
+        let mut peer = self.spare_peer().await?;
+        let (bytes, asked) = (
             self.agents.disk_bytes(&peer).await?,
             volume::bytes(self.cluster, &peer).await?,
         );
-        if disk > asked * 2 {
-            let gib = |bytes: u64| bytes >> 30;
-            return Ok(Made::Skipped(format!(
-                "the volume of {} GiB lies on a disk of {} GiB that others use too",
-                gib(asked),
-                gib(disk)
-            )));
+        let shared = bytes > asked * 2;
+        if shared {
+            if !disk::cover(self.cluster, self.agents, &peer).await? {
+                let why = format!("the disk of {}'s volume is not its own", peer.name);
+                return Ok(Made::Skipped(why));
+            }
+            recovery::recovered(self.cluster, self.before, self.load).await?;
+            peer = self.cluster.named(&peer.name).await?;
+            let bytes = self.agents.disk_bytes(&peer).await?;
+            ensure!(
+                bytes <= disk::SMALL_BYTES,
+                "{} is on a disk of {bytes} bytes, not on a small one",
+                peer.name
+            );
         }
         self.agents.fill(&peer).await?;
         tokio::time::sleep(CUT).await;
         heal::by_agents(self.cluster, self.agents).await?;
-        Ok(Made::Hit(format!("{} for {} s", peer.name, CUT.as_secs())))
+        if shared {
+            // That it goes on by itself is shown before it gets its own volume back.
+            recovery::recovered(self.cluster, self.before, self.load).await?;
+            disk::uncover(self.cluster, self.agents).await?;
+        }
+        let which = if shared {
+            "a small disk in its place"
+        } else {
+            "its volume"
+        };
+        Ok(Made::now(format!("{}, {which}, for {} s", peer.name, CUT.as_secs())))
     }
 
     async fn freeze(&self) -> Result<String> {
@@ -308,10 +352,12 @@ fn grown(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTree
 }
 
 /// Until something is so; for waits that are no recovery.
-pub async fn until<F>(what: &str, within: Duration, every: Duration, mut asked: impl FnMut() -> F) -> Result<()>
-where
-    F: Future<Output = Result<bool>>,
-{
+pub async fn until(
+    what: &str,
+    within: Duration,
+    every: Duration,
+    mut asked: impl AsyncFnMut() -> Result<bool>,
+) -> Result<()> {
     let deadline = Instant::now() + within;
     while !asked().await? {
         ensure!(Instant::now() < deadline, "not within {within:?}: {what}");

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     agent::{Agents, healing},
     cluster::{Cluster, MARK},
+    disk,
     fault::until,
     kubectl::{items, text},
     pod,
@@ -34,6 +35,7 @@ pub async fn all(cluster: &Cluster, say: &dyn Fn(&str)) -> Result<()> {
         say(&format!("{set} has its replicas again"));
     }
     by_agents(cluster, &agents).await?;
+    disk::uncover(cluster, &agents).await?;
     pod::delete(cluster).await?;
     agents.delete().await
 }
@@ -53,10 +55,8 @@ pub async fn nodes(cluster: &Cluster) -> Result<Vec<String>> {
                 let start =
                     hook(NODE_START).with_context(|| format!("{name} was stopped, and {NODE_START} is not set"))?;
                 run_hook(&start, name).await?;
-                until(&format!("{name} is ready"), NODE_READY_WITHIN, LOOK_EVERY, || {
-                    node_ready(cluster, name)
-                })
-                .await?;
+                let ready = async || node_ready(cluster, name).await;
+                until(&format!("{name} is ready"), NODE_READY_WITHIN, LOOK_EVERY, ready).await?;
             }
             Some(_) => {
                 cluster.kubectl.run(&["uncordon", name]).await?;

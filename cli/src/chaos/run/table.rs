@@ -166,7 +166,8 @@ impl Report {
         }
         if let Some(verdict) = &self.verdict {
             let said = verdict.text();
-            let said = said.lines().next().unwrap_or_default();
+            // The gap there is the last experiment's.
+            let said = said.split("; longest").next().unwrap_or_default();
             text.push_str(&format!("\nThe whole run: {said}.\n"));
         }
         text

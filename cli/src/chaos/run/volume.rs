@@ -16,7 +16,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A pod that waits for a claim longer than this is deleted once more: its set then makes the claim.
 const CLAIM_WITHIN: Duration = Duration::from_secs(15);
 
-fn claim(pod: &Pod) -> String {
+/// The claim of a pod's data, as its set calls it.
+pub fn claim(pod: &Pod) -> String {
     format!("data-{}", pod.name)
 }
 

@@ -26,6 +26,8 @@ use crate::{TopicError, TopicSpec};
 
 /// Until Kafka answers and a new topic is known to all brokers; then the caller hears why not.
 const ENSURE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Until as many brokers are there as a topic wants.
+const BROKERS_TIMEOUT: Duration = Duration::from_secs(60);
 const REPLICATION: usize = 3;
 const MIN_INSYNC: usize = 2;
 
@@ -41,7 +43,7 @@ pub(crate) async fn ensure(
         .create_with_context(Context { link: link.clone() })
         .map_err(unavailable)?;
     let admin = Arc::new(admin);
-    let deadline = Instant::now() + ENSURE_TIMEOUT;
+    let began = Instant::now();
     let mut pause = Duration::from_millis(50);
     let outcome = loop {
         match attempt(&admin, topics, allow_unsafe).await {
@@ -49,7 +51,11 @@ pub(crate) async fn ensure(
                 if matches!(why, TopicError::Unavailable(_)) {
                     link.failed("topics");
                 }
-                if Instant::now() + pause >= deadline {
+                let patience = match why {
+                    TopicError::Unavailable(_) => ENSURE_TIMEOUT,
+                    _ => BROKERS_TIMEOUT,
+                };
+                if Instant::now() + pause >= began + patience {
                     break Err(why);
                 }
                 tokio::time::sleep(pause).await;

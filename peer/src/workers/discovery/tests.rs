@@ -175,7 +175,7 @@ async fn links_follow_the_addresses_of_the_name() {
     assert_eq!(after, before, "no more calls for it");
 
     // One that has just come is not missed before it had its time.
-    seen.workers.lock()[&at(two)].down.store(true, Ordering::Relaxed);
+    seen.workers.lock()[&at(three)].down.store(true, Ordering::Relaxed);
     settled().await;
     assert_eq!(shown(&health), "Ok");
     sleep(20 * SECOND).await;
