@@ -75,10 +75,11 @@ impl Reports {
 /// Follows every partition.
 pub fn start(tasks: &Tasks, health: &Health, ledger: &Arc<Ledger>, reports: &Arc<Reports>) {
     metrics::declare(reports.rules.facilities.len());
+    let check = health.check("reporting");
+    check.ok();
     for partition in 0..ledger.checker.channel.partitions() {
         let (ledger, reports, token) = (Arc::clone(ledger), Arc::clone(reports), tasks.token().clone());
-        let check = health.check("reporting");
-        check.ok();
+        let check = check.clone();
         // Without it records are kept and read as before; the report stands still and says so.
         tasks.spawn("reporting", OnFailure::Log, async move {
             let followed = follow(&ledger, &reports, partition, &token).await;

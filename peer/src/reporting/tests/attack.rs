@@ -200,7 +200,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 30, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn nobody_is_found(people in prop::collection::vec(any_person(), 1..25), threshold in prop::sample::select(vec![3, 5])) {
+    fn nobody_is_found(people in prop::collection::vec(any_person(), 1..25), threshold in prop::sample::select(vec![3u64, 5])) {
         let rules = rules(threshold);
         let found = found(&|people| published(&rules, people), threshold, &people);
         prop_assert!(found.is_empty(), "{:?} of {:?}", found, serde_json::to_string(&published(&rules, &people)));
