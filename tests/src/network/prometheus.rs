@@ -9,8 +9,13 @@ use std::{
 };
 
 use medledger_cli::network::{layout::Description, prometheus::Config, ready};
+use reqwest::Url;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use super::PATIENCE;
 
@@ -22,7 +27,6 @@ pub struct Prometheus {
     child: Child,
     address: String,
     started_unix_s: f64,
-    client: reqwest::Client,
     directory: TempDir,
 }
 
@@ -60,7 +64,6 @@ impl Prometheus {
             child,
             address,
             started_unix_s: now_unix_s(),
-            client: reqwest::Client::new(),
             directory,
         };
         prometheus.ready().await;
@@ -81,10 +84,26 @@ impl Prometheus {
         (now_unix_s() - self.started_unix_s).ceil() as u64
     }
 
+    /// Over HTTP/1.0, whose answers come in one piece.
     async fn get(&self, path: &str, parameters: &[(&str, String)]) -> Value {
-        let asked = self.client.get(format!("http://{}/api/v1/{path}", self.address));
-        let answer = asked.query(parameters).send().await.expect("Prometheus answers");
-        let answer: Value = answer.json().await.expect("Prometheus answers JSON");
+        let url = Url::parse_with_params(&format!("http://{}/api/v1/{path}", self.address), parameters);
+        let url = url.expect("an address");
+        let line = format!(
+            "GET {}?{} HTTP/1.0\r\n\r\n",
+            url.path(),
+            url.query().unwrap_or_default()
+        );
+        let answer = async {
+            let mut stream = TcpStream::connect(&self.address).await?;
+            stream.write_all(line.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            Ok::<_, std::io::Error>(answer)
+        };
+        let answer = tokio::time::timeout(PATIENCE, answer).await.expect("an answer in time");
+        let answer = answer.expect("Prometheus answers");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+        let answer: Value = serde_json::from_str(body).expect("Prometheus answers JSON");
         assert_eq!(answer["status"], "success", "{parameters:?}: {answer}");
         answer["data"].clone()
     }
