@@ -108,6 +108,7 @@ impl Readers {
             of: of.clone(),
             expected: from,
             suspected_gap: false,
+            heard: Instant::now(),
             queue: None,
             wake: Arc::new(Notify::new()),
             shared,
@@ -158,10 +159,15 @@ fn list(of: &TopicPartition, offset: Offset) -> Result<TopicPartitionList, Kafka
     Ok(list)
 }
 
+/// After so long without a record it is asked whether there is one. Partitions with heartbeats are never so quiet.
+const QUIET: Duration = Duration::from_secs(5);
+
 pub(crate) struct KafkaReader {
     of: TopicPartition,
     expected: u64,
     suspected_gap: bool,
+    /// When the last record came, or it was last asked for one.
+    heard: Instant,
     queue: Option<PartitionQueue<Context>>,
     wake: Arc<Notify>,
     shared: Arc<Shared>,
@@ -239,11 +245,23 @@ impl KafkaReader {
         };
         if !taken.is_empty() {
             self.suspected_gap = false;
+            self.heard = Instant::now();
             self.link.answered();
             self.records.inc_by(taken.len() as u64);
             self.bytes.inc_by(bytes as u64);
         }
         (taken, stop)
+    }
+
+    /// Whether the log has more than what came, after a long silence. Asked no more often than that.
+    async fn is_passed_over(&mut self) -> bool {
+        if self.heard.elapsed() < QUIET {
+            return false;
+        }
+        self.heard = Instant::now();
+        // Who does not answer is away, which the link knows.
+        let bounds = self.asker.bounds(&self.of).await;
+        bounds.is_ok_and(|(_, high)| high > self.expected)
     }
 
     /// Fetches from the expected offset again.
@@ -340,6 +358,16 @@ impl Reader for KafkaReader {
                 continue;
             }
             if tokio::time::timeout_at(deadline, self.wake.notified()).await.is_err() {
+                // A client was once seen that had stopped fetching, without any error.
+                if self.is_passed_over().await {
+                    tracing::warn!(
+                        topic = &*self.of.topic,
+                        partition = self.of.partition,
+                        offset = self.expected,
+                        "nothing comes, though there is more: fetching anew"
+                    );
+                    self.again()?;
+                }
                 return match self.link.reachable() {
                     true => Ok(Vec::new()),
                     false => Err(ReadError::Unavailable("Kafka does not answer".into())),
