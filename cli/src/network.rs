@@ -18,8 +18,8 @@ pub mod layout;
 pub mod plan;
 mod ports;
 pub mod process;
-pub mod prometheus;
 pub mod ready;
+pub mod scrape;
 pub mod spec;
 pub mod status;
 

@@ -15,7 +15,7 @@ use super::{
     check::check,
     found,
     layout::{Kind, Layout},
-    prometheus::{self, PrometheusArgs},
+    scrape::{self, PrometheusArgs},
     silent,
     spec::{ContractSpec, EXPLAINED},
     status::{ProcessStatus, Status},
@@ -209,7 +209,7 @@ pub async fn run(command: NetworkCommand, output: Output) -> Result<()> {
             output.show(&serde_json::json!({"killed": name}), || format!("{signal} to {name}\n"))
         }
         NetworkCommand::Prometheus(args) => {
-            let config = prometheus::run(&args)?;
+            let config = scrape::run(&args)?;
             output.show(&config, || config.yaml())
         }
         NetworkCommand::Spec => output.show(&Spec::default(), || EXPLAINED),
