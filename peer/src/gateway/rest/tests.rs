@@ -323,6 +323,8 @@ async fn the_document_lists_every_route() {
         ("/v1/events", "get"),
         ("/v1/network", "get"),
         ("/v1/prepare", "post"),
+        ("/v1/reports", "get"),
+        ("/v1/reports/{period}", "get"),
         ("/v1/submit", "post"),
         ("/v1/transactions/{tx_id}", "get"),
     ];
