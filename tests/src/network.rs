@@ -14,7 +14,7 @@ pub mod client;
 pub mod doors;
 pub mod forge;
 pub mod load;
-pub mod prometheus;
+pub mod scrape;
 
 use std::{
     collections::BTreeMap,

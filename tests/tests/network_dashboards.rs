@@ -9,7 +9,7 @@ use std::{
 
 use medledger_cli::{
     calls,
-    network::{Spec, layout::Kind, prometheus::RULES, spec::RECORDS},
+    network::{Spec, layout::Kind, scrape::RULES, spec::RECORDS},
     report::sample,
 };
 use medledger_tests::{
@@ -17,7 +17,7 @@ use medledger_tests::{
     network::{
         PATIENCE, World,
         load::{Load, Offer},
-        prometheus::Prometheus,
+        scrape::Prometheus,
         small,
     },
 };

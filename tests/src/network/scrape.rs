@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use medledger_cli::network::{layout::Description, prometheus::Config, ready};
+use medledger_cli::network::{layout::Description, ready, scrape::Config};
 use reqwest::Url;
 use serde_json::Value;
 use tempfile::TempDir;
