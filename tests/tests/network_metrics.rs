@@ -64,6 +64,10 @@ const ELSEWHERE: &[(&str, &str)] = &[
         "a disk or the log must fail: peer, tests/inside/stops.rs",
     ),
     (
+        "medledger_workers_retries_total",
+        "a call must be under way when a worker dies: peer, workers/tests.rs",
+    ),
+    (
         "medledger_revoked_certificates",
         "there must be a revocation list: service, tests/tls.rs",
     ),
