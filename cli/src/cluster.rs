@@ -15,7 +15,6 @@ mod secrets;
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -116,8 +115,7 @@ pub async fn run(command: ClusterCommand, output: Output) -> Result<()> {
 }
 
 async fn found_or_extend(file: &Path, naming: &NamingArgs, output: Output) -> Result<()> {
-    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let spec = Spec::from_toml(&text).with_context(|| file.display().to_string())?;
+    let spec = Spec::load(file)?;
     let naming = naming.naming(&spec.organisation_names())?;
     let api = Api::in_cluster()?;
     let directory = tempfile::tempdir().context("a directory for the network's files")?;

@@ -5,11 +5,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    args::{At, Sending},
+    args::Sending,
     calls,
-    network::spec::RECORDS,
     output::Output,
-    record::{answer, submit},
+    record::{Of, answer, submit},
     unary,
 };
 
@@ -49,18 +48,6 @@ pub enum EncounterCommand {
         #[arg(long, value_name = "N")]
         limit: Option<u32>,
     },
-}
-
-/// Whose, where.
-#[derive(Debug, Args)]
-pub struct Of {
-    /// Personal number, YYMMDD-NNNN
-    pub number: String,
-    /// The contract
-    #[arg(long, value_name = "NAME", default_value = RECORDS)]
-    pub contract: String,
-    #[command(flatten)]
-    pub at: At,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ pub mod brokers;
 pub mod check;
 pub mod command;
 pub mod configs;
+mod differences;
 pub mod found;
 pub mod genesis;
 pub mod layout;

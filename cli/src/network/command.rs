@@ -1,7 +1,6 @@
 //! `medledger network`: a whole network's processes, for people.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -143,10 +142,7 @@ impl UpArgs {
     /// The network that is asked for: `base`, unless there is a file, changed by what else is said.
     fn spec(&self, base: Spec) -> Result<Spec> {
         let mut spec = match &self.spec {
-            Some(file) => fs::read_to_string(file)
-                .map_err(anyhow::Error::from)
-                .and_then(|text| Spec::from_toml(&text))
-                .with_context(|| format!("--spec {}", file.display()))?,
+            Some(file) => Spec::load(file)?,
             None => base,
         };
         if let Some(kafka) = &self.kafka {
@@ -242,8 +238,7 @@ async fn up(args: &UpArgs, output: Output) -> Result<()> {
 }
 
 fn found(at: &Directory, spec: &Path, output: Output) -> Result<()> {
-    let text = fs::read_to_string(spec).with_context(|| format!("--spec {}", spec.display()))?;
-    let spec = Spec::from_toml(&text).with_context(|| format!("--spec {}", spec.display()))?;
+    let spec = Spec::load(spec)?;
     ensure!(
         !spec.addresses.is_empty(),
         "addresses: are missing; `medledger network up` founds and starts a network on this machine"

@@ -4,8 +4,9 @@
 //! five peers, two orderers, a worker per organisation, one broker. A file (TOML) or flags change parts.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -14,9 +15,9 @@ use protocol::{
     limits::{HEIGHTS_IN_TIME_MAX, SNAPSHOT_AGE_MAX},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
-use super::brokers;
+use super::{brokers, differences};
 
 /// Whose certificate may read reports: the name and the attribute.
 pub const OFFICER: &str = "reporting_officer";
@@ -299,6 +300,14 @@ impl Spec {
         Ok(spec)
     }
 
+    /// Of the file that `--spec` names.
+    pub fn load(file: &Path) -> Result<Self> {
+        fs::read_to_string(file)
+            .map_err(anyhow::Error::from)
+            .and_then(|text| Spec::from_toml(&text))
+            .with_context(|| format!("--spec {}", file.display()))
+    }
+
     pub fn organisation_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.organisations.iter().map(|o| o.msp_id.clone()).collect();
         names.sort();
@@ -390,30 +399,7 @@ impl Spec {
 
     /// Where `asked` is another network than this one, field by field, with both values.
     pub fn differences(&self, asked: &Spec) -> Vec<String> {
-        let mut found = Vec::new();
-        differ("", &json!(self), &json!(asked), &mut found);
-        found
-    }
-}
-
-fn differ(path: &str, founded: &Value, asked: &Value, found: &mut Vec<String>) {
-    let below = |key: &str| format!("{path}{}{key}", if path.is_empty() { "" } else { "." });
-    match (founded, asked) {
-        (Value::Object(a), Value::Object(b)) => {
-            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
-            for key in keys {
-                let of = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
-                differ(&below(key), &of(a), &of(b), found);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) => {
-            for i in 0..a.len().max(b.len()) {
-                let of = |list: &[Value]| list.get(i).cloned().unwrap_or_default();
-                differ(&below(&i.to_string()), &of(a), &of(b), found);
-            }
-        }
-        (a, b) if a != b => found.push(format!("{path}: founded with {a}, asked for {b}")),
-        _ => {}
+        differences::between(&json!(self), &json!(asked))
     }
 }
 

@@ -5,8 +5,9 @@ channel = {{ $channel.name | quote }}
 partitions = {{ int $channel.partitions }}
 endorsement_policy = {{ $channel.endorsementPolicy | quote }}
 admin_policy = {{ $channel.adminPolicy | quote }}
+{{- $slugs := fromJsonArray (include "medledger.orderers" .) }}
 {{- $orderers := list }}
-{{- range fromJsonArray (include "medledger.orderers" .) }}
+{{- range $slugs }}
 {{- $orderers = append $orderers (index $.Values.organisations .).mspId }}
 {{- end }}
 orderers = {{ toJson $orderers }}
@@ -33,11 +34,10 @@ clients = [
 {{- end }}
 ]
 {{ end }}
-{{- range $i, $slug := fromJsonArray (include "medledger.orderers" .) }}
-{{- $before := 0 }}
-{{- range $j, $other := fromJsonArray (include "medledger.orderers" $) }}
-{{- if and (lt $j $i) (eq $other $slug) }}{{ $before = add1 $before }}{{ end }}
-{{- end }}
+{{- $counted := dict }}
+{{- range $i, $slug := $slugs }}
+{{- $before := default 0 (get $counted $slug) }}
+{{- $_ := set $counted $slug (add1 $before) }}
 {{- $host := include "medledger.host" (list $ $slug "orderer" $before) }}
 [addresses."orderer{{ $i }}"]
 listen = "{{ $host }}:7050"

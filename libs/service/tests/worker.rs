@@ -141,6 +141,22 @@ fn module(digest: Vec<u8>, bytes: usize) -> ToWorker {
     to(To::Module(Module { digest, component }))
 }
 
+/// A worker with these modules until `tasks` end; its address.
+async fn serve(tasks: &Tasks, world: &World, modules: Vec<Vec<u8>>, access: Access) -> String {
+    let worker = TestWorker {
+        tasks: tasks.clone(),
+        modules: Arc::new(Mutex::new(modules)),
+    };
+    let listener = service::serve::bind("127.0.0.1:0".parse().expect("address"))
+        .await
+        .expect("bind");
+    let address = format!("localhost:{}", listener.local_addr().expect("address").port());
+    let trust = world.trust(world.hospital.identity("peer1"), None);
+    let routes = service::serve::grpc(rpc::worker_server(worker));
+    service::serve::serve(tasks, listener, trust, routes, access, Config::default()).expect("serve");
+    address
+}
+
 async fn next(exchange: &mut Exchange<Work>) -> From {
     exchange
         .next(5 * SECOND)
@@ -154,27 +170,10 @@ async fn next(exchange: &mut Exchange<Work>) -> From {
 async fn exchanges_go_back_and_forth_side_by_side() {
     let world = World::new(Keys::P256);
     let tasks = Tasks::new();
-    let server = rpc::worker_server(TestWorker {
-        tasks: tasks.clone(),
-        modules: Arc::default(),
-    });
     let access = Access::new().allow(rpc::path::WORKER, |caller| {
         caller.role == Role::Peer && caller.msp_id == "HospitalA"
     });
-    let listener = service::serve::bind("127.0.0.1:0".parse().expect("address"))
-        .await
-        .expect("bind");
-    let address = format!("localhost:{}", listener.local_addr().expect("address").port());
-    let trust = world.trust(world.hospital.identity("peer1"), None);
-    service::serve::serve(
-        &tasks,
-        listener,
-        trust,
-        service::serve::grpc(server),
-        access,
-        Config::default(),
-    )
-    .expect("serve");
+    let address = serve(&tasks, &world, Vec::new(), access).await;
 
     let ours = Tasks::new();
     let client = world.trust(world.hospital.identity("peer0"), None);
@@ -242,18 +241,13 @@ async fn exchanges_go_back_and_forth_side_by_side() {
 async fn calls_on_a_worker_that_ends_are_done_or_lost_to_another() {
     let world = World::new(Keys::P256);
     let tasks = Tasks::new();
-    let worker = TestWorker {
-        tasks: tasks.clone(),
-        modules: Arc::new(Mutex::new(vec![vec![7]])),
-    };
-    let access = Access::new().allow(rpc::path::WORKER, |_| true);
-    let listener = service::serve::bind("127.0.0.1:0".parse().expect("address"))
-        .await
-        .expect("bind");
-    let address = format!("localhost:{}", listener.local_addr().expect("address").port());
-    let trust = world.trust(world.hospital.identity("peer1"), None);
-    let routes = service::serve::grpc(rpc::worker_server(worker));
-    service::serve::serve(&tasks, listener, trust, routes, access, Config::default()).expect("serve");
+    let address = serve(
+        &tasks,
+        &world,
+        vec![vec![7]],
+        Access::new().allow(rpc::path::WORKER, |_| true),
+    )
+    .await;
 
     let (client, ours) = (world.trust(world.hospital.identity("peer0"), None), Tasks::new());
     let channel = client
@@ -347,18 +341,13 @@ async fn a_full_queue_refuses_what_is_sent_alone_and_keeps_the_rest() {
 async fn an_exchange_under_way_keeps_its_id() {
     let world = World::new(Keys::P256);
     let tasks = Tasks::new();
-    let worker = TestWorker {
-        tasks: tasks.clone(),
-        modules: Arc::new(Mutex::new(vec![vec![7]])),
-    };
-    let access = Access::new().allow(rpc::path::WORKER, |_| true);
-    let listener = service::serve::bind("127.0.0.1:0".parse().expect("address"))
-        .await
-        .expect("bind");
-    let address = format!("localhost:{}", listener.local_addr().expect("address").port());
-    let trust = world.trust(world.hospital.identity("peer1"), None);
-    let routes = service::serve::grpc(rpc::worker_server(worker));
-    service::serve::serve(&tasks, listener, trust, routes, access, Config::default()).expect("serve");
+    let address = serve(
+        &tasks,
+        &world,
+        vec![vec![7]],
+        Access::new().allow(rpc::path::WORKER, |_| true),
+    )
+    .await;
 
     let client = world.trust(world.hospital.identity("peer0"), None);
     let channel = client

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::{
     agent::Agents,
     cluster::{Cluster, MARK, Pod},
-    kubectl::{items, text},
+    kubectl::{IGNORE_NOT_FOUND, items, text},
     volume::claim,
 };
 
@@ -83,16 +83,5 @@ pub async fn uncover(cluster: &Cluster, agents: &Agents) -> Result<()> {
 }
 
 async fn delete(cluster: &Cluster, pod: &str) -> Result<()> {
-    let args = [
-        "delete",
-        "pod",
-        pod,
-        "--grace-period",
-        "0",
-        "--force",
-        "--wait=false",
-        "--ignore-not-found",
-    ];
-    cluster.kubectl.run(&args).await?;
-    Ok(())
+    cluster.kubectl.delete_at_once([pod], &[IGNORE_NOT_FOUND]).await
 }

@@ -107,10 +107,7 @@ impl Scene<'_> {
 
     async fn delete(&self, pods: &[Pod]) -> Result<()> {
         let names = pods.iter().map(|pod| pod.name.as_str());
-        let args = ["delete", "pod", "--grace-period", "0", "--force", "--wait=false"];
-        let args: Vec<&str> = args.into_iter().chain(names).collect();
-        self.cluster.kubectl.run(&args).await?;
-        Ok(())
+        self.cluster.kubectl.delete_at_once(names, &[]).await
     }
 
     async fn each_broker(&self) -> Result<String> {

@@ -12,6 +12,9 @@ use tokio::{
 /// For what the API server answers by itself.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
+/// What is gone already may be.
+pub const IGNORE_NOT_FOUND: &str = "--ignore-not-found";
+
 /// Commands in one namespace.
 #[derive(Clone, Debug)]
 pub struct Kubectl {
@@ -96,6 +99,14 @@ impl Kubectl {
             bail!("kubectl apply: {}", said.stderr);
         }
         Ok(())
+    }
+
+    /// Pods, without grace and without waiting for their ends. `also`: further flags.
+    pub async fn delete_at_once<'a>(&self, pods: impl IntoIterator<Item = &'a str>, also: &[&'a str]) -> Result<()> {
+        let mut args = vec!["delete", "pod", "--grace-period", "0", "--force", "--wait=false"];
+        args.extend(also);
+        args.extend(pods);
+        self.run(&args).await.map(drop)
     }
 
     /// A command that goes on; it ends when it is dropped.

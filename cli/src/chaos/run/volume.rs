@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{
     cluster::{Cluster, Pod},
-    kubectl::text,
+    kubectl::{IGNORE_NOT_FOUND, text},
 };
 
 const LOST_WITHIN: Duration = Duration::from_secs(120);
@@ -27,17 +27,8 @@ pub async fn lose(cluster: &Cluster, pod: &Pod) -> Result<()> {
     let old = kubectl.get(&["pvc", &claim]).await?;
     let old = text(&old, "/metadata/uid");
     kubectl.run(&["delete", "pvc", &claim, "--wait=false"]).await?;
-    let delete = [
-        "delete",
-        "pod",
-        &pod.name,
-        "--grace-period",
-        "0",
-        "--force",
-        "--wait=false",
-        "--ignore-not-found",
-    ];
-    kubectl.run(&delete).await?;
+    let delete = async || kubectl.delete_at_once([pod.name.as_str()], &[IGNORE_NOT_FOUND]).await;
+    delete().await?;
     let deadline = Instant::now() + LOST_WITHIN;
     let mut again = Instant::now() + CLAIM_WITHIN;
     loop {
@@ -49,7 +40,7 @@ pub async fn lose(cluster: &Cluster, pod: &Pod) -> Result<()> {
             bail!("{claim} was not made anew within {LOST_WITHIN:?}");
         }
         if Instant::now() >= again {
-            kubectl.run(&delete).await?;
+            delete().await?;
             again = Instant::now() + CLAIM_WITHIN;
         }
         tokio::time::sleep(LOOK_EVERY).await;
