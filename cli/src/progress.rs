@@ -1,4 +1,4 @@
-//! Progress on long work, on a terminal's standard error; silent elsewhere.
+//! Progress on long work, on a terminal's standard error; elsewhere only what [`say`] says, a line each.
 
 use std::time::Duration;
 
@@ -21,4 +21,13 @@ pub fn spinner(what: &str) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(what.to_owned());
     bar.enable_steady_tick(TICK);
     bar
+}
+
+/// A line that stays.
+pub fn say(bar: &ProgressBar, line: &str) {
+    if bar.is_hidden() {
+        eprintln!("{line}");
+    } else {
+        bar.println(line);
+    }
 }

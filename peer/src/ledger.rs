@@ -4,7 +4,10 @@
 //! endorser and query. Nothing here waits for Kafka except [`Ledger::raw`]: with the log out of
 //! reach everything committed goes on being served.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use ledger_log::{Log, ReadError, Reader, topics::Topics};
 use protocol::{CONTROL, Digest, code::Code, header::Header, keys::ChannelSecret, ledger, transaction::Checker};
@@ -67,9 +70,16 @@ pub struct Ledger {
     pub(crate) control: Arc<ControlView>,
     pub(crate) attestations: Arc<Attestations>,
     pub(crate) watchers: Arc<Watchers>,
+    pub(crate) replaying: AtomicBool,
 }
 
 impl Ledger {
+    /// This process has not come to where the log ended when it began: what it has is older than what callers of it may
+    /// have been told before.
+    pub fn is_replaying(&self) -> bool {
+        self.replaying.load(Ordering::Relaxed)
+    }
+
     fn chain(&self, partition: u32) -> Option<&Arc<Chain>> {
         self.chains.get(partition as usize)
     }

@@ -88,8 +88,8 @@ pub async fn run(args: &RunArgs, output: Output) -> Result<()> {
         false => args.experiments.clone(),
     };
     let chosen = experiments::chosen(&names)?;
-    let cluster = Cluster::new(&args.release.namespace, &args.release.release);
     let bar = progress::spinner("looking at the cluster");
+    let cluster = Cluster::find(&args.release.namespace, &args.release.release).await?;
     let tasks = Tasks::new();
     tasks.end_on_signals()?;
     let mut report = Report::default();
@@ -99,7 +99,7 @@ pub async fn run(args: &RunArgs, output: Output) -> Result<()> {
     };
     tasks.cancel();
     bar.set_message("healing and clearing away");
-    let healed = heal::all(&cluster, &|line: &str| bar.println(line)).await;
+    let healed = heal::all(&cluster, &|line: &str| progress::say(&bar, line)).await;
     bar.finish_and_clear();
     report.ok = ended.is_ok() && report.rows.iter().all(|row| row.result != Came::Failed);
     if let Some(file) = &args.report {
@@ -120,8 +120,8 @@ pub async fn run(args: &RunArgs, output: Output) -> Result<()> {
 /// `medledger chaos heal`: what a killed run left.
 pub async fn heal(release: &Release) -> Result<()> {
     let bar = progress::spinner("healing");
-    let cluster = Cluster::new(&release.namespace, &release.release);
-    let healed = heal::all(&cluster, &|line: &str| bar.println(line)).await;
+    let cluster = Cluster::find(&release.namespace, &release.release).await?;
+    let healed = heal::all(&cluster, &|line: &str| progress::say(&bar, line)).await;
     bar.finish_and_clear();
     healed
 }
@@ -134,7 +134,7 @@ async fn all(
     report: &mut Report,
     bar: &ProgressBar,
 ) -> Result<()> {
-    heal::all(cluster, &|line: &str| bar.println(line))
+    heal::all(cluster, &|line: &str| progress::say(bar, line))
         .await
         .context("healing what an earlier run left")?;
     bar.set_message("waiting until every pod is ready");
@@ -161,7 +161,7 @@ async fn all(
         let row = one(&scene, experiment, Duration::from_secs(args.steady), &mut verdict, bar).await;
         let gave_up = |error: &anyhow::Error| Row::without(experiment, Came::Failed, causes(error));
         let shown = row.as_ref().map_or_else(gave_up, Row::clone);
-        bar.println(format!("{}: {}", shown.experiment, shown.detail));
+        progress::say(bar, &shown.line());
         report.rows.push(shown);
         row.with_context(|| format!("after {} nothing more was tried", experiment.name))?;
     }

@@ -15,6 +15,7 @@ use crate::{
         Spec, found,
         layout::{Description, Layout},
         plan::{self, ATTESTER},
+        spec::KafkaSpec,
     },
 };
 
@@ -55,7 +56,12 @@ fn fixed(asked: &Spec, founded: &Spec) -> Spec {
         }
     }
     spec.orderers = founded.orderers.clone();
-    spec.kafka = founded.kafka.clone();
+    // Brokers' names are in their certificate, and how many there are in the setting of each.
+    let certify = asked.kafka.certify.clone();
+    spec.kafka = KafkaSpec {
+        certify,
+        ..founded.kafka.clone()
+    };
     spec.addresses = founded.addresses.clone();
     spec.log = founded.log.clone();
     (spec.orderer, spec.peer, spec.worker) = (founded.orderer.clone(), founded.peer.clone(), founded.worker.clone());
@@ -176,6 +182,13 @@ pub mod tests {
         asked.partitions = 8;
         let error = extend(&asked, &layout).expect_err("partitions are fixed").to_string();
         assert!(error.contains("partitions: founded with 2, asked for 8"), "{error}");
+        let mut asked = spec();
+        asked.kafka.certify.push("kafka-1.example".into());
+        let error = extend(&asked, &layout).expect_err("brokers are fixed").to_string();
+        assert!(
+            error.contains("kafka.certify.1: founded with null, asked for"),
+            "{error}"
+        );
         let mut asked = spec();
         asked.organisations.pop();
         asked.orderers.pop();

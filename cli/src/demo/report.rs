@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::{
     bench::table::{Row, aligned, render},
     output::causes,
+    progress,
 };
 
 #[derive(Serialize)]
@@ -54,7 +55,7 @@ impl Report {
             Err(error) => (false, causes(&error), None),
         };
         let sign = if ok { "ok  " } else { "FAIL" };
-        self.bar.println(format!("{sign} {seconds:>7.2} s  {step}: {detail}"));
+        progress::say(&self.bar, &format!("{sign} {seconds:>7.2} s  {step}: {detail}"));
         self.steps.push(Step {
             step,
             ok,

@@ -1,9 +1,10 @@
+{{/* With the longest organisation and kind it must leave room for what a StatefulSet's pods are labelled with. */}}
 {{- define "medledger.fullname" -}}
-{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 30 | trimSuffix "-" }}
+{{- if .Values.fullnameOverride }}{{ .Values.fullnameOverride | trunc 23 | trimSuffix "-" }}
 {{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
-{{- if contains $name .Release.Name }}{{ .Release.Name | trunc 30 | trimSuffix "-" }}
-{{- else }}{{ printf "%s-%s" .Release.Name $name | trunc 30 | trimSuffix "-" }}{{ end }}
+{{- if contains $name .Release.Name }}{{ .Release.Name | trunc 23 | trimSuffix "-" }}
+{{- else }}{{ printf "%s-%s" .Release.Name $name | trunc 23 | trimSuffix "-" }}{{ end }}
 {{- end }}
 {{- end }}
 
@@ -134,6 +135,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 [{{ range $i, $value := . }}{{ if $i }}, {{ end }}{{ include "medledger.toml" $value }}{{ end }}]
 {{- else if kindIs "string" . -}}{{ toJson . }}
 {{- else if kindIs "bool" . -}}{{ . }}
+{{- else if ne (float64 (int64 .)) (float64 .) -}}{{ fail (printf "settings: %v is no whole number, and no setting is a fraction" .) }}
 {{- else -}}{{ int64 . }}
 {{- end -}}
 {{- end }}
@@ -141,7 +143,9 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{/* A settings file: one line for each name. */}}
 {{- define "medledger.settings" -}}
 {{- range $key, $value := . }}
+{{- if not (kindIs "invalid" $value) }}
 {{ $key }} = {{ include "medledger.toml" $value }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -2,6 +2,8 @@
 //!
 //! Who asks is known from the TLS handshake, or from a signed proposal of kind query.
 
+use std::time::Duration;
+
 use prost::Message as _;
 use protocol::ledger::Kind;
 use protocol::{Digest, sha256};
@@ -17,6 +19,9 @@ use crate::endorser::context;
 use crate::metrics::{Request, outcome};
 use crate::query::QueryView;
 use crate::workers::Invocation;
+
+/// When to ask again a peer that is replaying.
+const REPLAY_LOOK: Duration = Duration::from_millis(500);
 
 /// A query whose asker is known.
 struct Asked {
@@ -49,6 +54,11 @@ impl Gateway {
     }
 
     async fn try_evaluate(&self, intent: Option<Intent>, caller: &Caller) -> Result<Vec<u8>, Problem> {
+        // Whoever comes by a pod's own name asks it before it is ready.
+        if self.ledger.is_replaying() {
+            let why = "this peer has begun again and not come to where the log ended yet; another one answers";
+            return Err(Problem::unavailable(why).with_retry_after(REPLAY_LOOK));
+        }
         let deadline = Instant::now() + self.limits.evaluate_timeout();
         let (asked, routed) = match intent {
             Some(Intent::Signed(signed)) => {

@@ -223,7 +223,7 @@ fn area_report(rules: &Rules, name: &str, facilities: &[String], area: &Area) ->
             treated,
             triage: named(TRIAGE, &by_triage),
             outcomes: outcomes(rules, area),
-            matrix: items.iter().flat_map(|item| matrix(rules, area, item)).collect(),
+            matrix: matrix(rules, area, &items),
             items,
             other_facilities: by_facility.last().copied().flatten(),
         },
@@ -282,9 +282,21 @@ fn items(rules: &Rules, area: &Area, treated: Option<u64>) -> (Vec<ItemCount>, u
     (told.collect(), cells.len())
 }
 
+/// By age band and sex, of those items that may be divided.
+fn matrix(rules: &Rules, area: &Area, items: &[ItemCount]) -> Vec<MatrixCount> {
+    let told: Vec<(usize, u64)> = items.iter().map(|item| (half(item), item.count)).collect();
+    let divisible = suppress::divisible(&told, area.people);
+    let divided = items.iter().zip(divisible).filter(|(_, divisible)| *divisible);
+    divided.flat_map(|(item, _)| classes_of(rules, area, item)).collect()
+}
+
+fn half(item: &ItemCount) -> usize {
+    usize::from(item.age == HALVES[1])
+}
+
 /// An item's people of one half, by age band and sex.
-fn matrix(rules: &Rules, area: &Area, item: &ItemCount) -> Vec<MatrixCount> {
-    let classes = classes(usize::from(item.age == HALVES[1]));
+fn classes_of(rules: &Rules, area: &Area, item: &ItemCount) -> Vec<MatrixCount> {
+    let classes = classes(half(item));
     let Some(all) = area.items.get(&item.item) else {
         return Vec::new();
     };

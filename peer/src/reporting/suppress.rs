@@ -88,6 +88,32 @@ pub fn cover(counts: &[u64], unlisted: u64, people: u64, threshold: u64) -> Vec<
         .collect()
 }
 
+/// Which items' counts may be divided further, each into a family of its own. `told`: the half and the count of each.
+///
+/// Items share people, and `people` of all of them together is known: where several items' people must overlap, one
+/// item's classes say something of another's. So those are divided whose people could all be different ones, beside
+/// the most that the other half must hold. The largest come first: what is told decides, nothing that is withheld.
+pub fn divisible(told: &[(usize, u64)], people: u64) -> Vec<bool> {
+    let mut least = [0, 0];
+    for (half, count) in told {
+        least[*half] = least[*half].max(*count);
+    }
+    let mut divided = [0, 0];
+    let mut divisible = vec![false; told.len()];
+    let mut order: Vec<usize> = (0..told.len()).collect();
+    order.sort_by_key(|at| (std::cmp::Reverse(told[*at].1), *at));
+    for at in order {
+        let (half, count) = told[at];
+        let mut with = divided;
+        with[half] += count;
+        if with[0].max(least[0]) + with[1].max(least[1]) <= people {
+            divided = with;
+            divisible[at] = true;
+        }
+    }
+    divisible
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -163,6 +189,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn items_are_divided_while_their_people_could_be_different_ones() {
+        assert_eq!(divisible(&[(1, 3), (1, 3)], 4), [true, false]);
+        assert_eq!(divisible(&[(1, 3), (1, 3)], 6), [true, true]);
+        // The other half holds eight at least, so that two of ten share people here.
+        assert_eq!(divisible(&[(1, 5), (1, 6), (0, 8)], 14), [false, true, true]);
+        assert_eq!(divisible(&[], 14), Vec::<bool>::new());
     }
 
     proptest! {

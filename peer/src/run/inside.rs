@@ -100,6 +100,7 @@ pub fn start(tasks: &Tasks, health: &Health, inside: Inside) -> Result<Arc<Ledge
         secret,
         chains,
         control,
+        replaying: true.into(),
     });
     start_followers(tasks, &ledger);
     start_housekeeping(tasks, health, &ledger, inside.tuning, inside.scrub);

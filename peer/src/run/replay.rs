@@ -1,10 +1,13 @@
 //! How far behind the log this peer is, and whether it has come to where the log ended when it began.
 //!
-//! Until then it is alive and not ready: what it would answer is old. While Kafka is away nobody knows where the log ends;
+//! Until then it is alive and not ready, and answers no query: what it would answer is old. While Kafka is away nobody knows where the log ends;
 //! then what was committed before is served, if there is anything. Once ready it stays so: a peer that falls behind later
 //! is slow, and taking it out of service would put its load on others.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use service::{
@@ -34,6 +37,7 @@ pub(super) async fn watch(tasks: Tasks, check: Check, ledger: Arc<Ledger>) {
         }
         let away = began.elapsed() >= LOG_PATIENCE && !ledger.log_reachable();
         state = next(&state, &progress(&ledger, &ends), away);
+        ledger.replaying.store(state == State::Starting, Ordering::Relaxed);
         check.set(state.clone());
         if pause(&tasks, LOOK_EVERY).await {
             return;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     cluster::{Cluster, MARK, Pod},
+    disk,
     kubectl::{Kubectl, items, text},
 };
 
@@ -41,7 +42,7 @@ impl Agents {
     pub fn of(cluster: &Cluster) -> Agents {
         Agents {
             kubectl: Kubectl {
-                namespace: format!("{}-chaos-agents", cluster.fullname()),
+                namespace: format!("{}-{}-chaos-agents", cluster.kubectl.namespace, cluster.fullname),
             },
         }
     }
@@ -55,6 +56,12 @@ impl Agents {
         let started = self.kubectl.within(&args, READY_WITHIN + Duration::from_secs(10)).await;
         started.with_context(|| format!("the agents do not start; their image is {image}"))?;
         Ok(())
+    }
+
+    /// Whether they were started and not deleted: only then can they have done something.
+    pub async fn exist(&self) -> Result<bool> {
+        let namespace = self.kubectl.find(&["namespace", &self.kubectl.namespace]).await?;
+        Ok(namespace.is_some())
     }
 
     /// Deletes them and their namespace.
@@ -146,8 +153,9 @@ impl Agents {
         let script = format!(
             "free=$(df -Pk /proc/$1/root{} | tail -n 1 | awk '{{print $4}}')\n\
              fallocate -l $((free * 1024)) {file} 2>/dev/null\n\
-             dd if=/dev/zero bs=64k >> {file} 2>/dev/null\n[ -s {file} ]",
-            pod.data
+             dd if=/dev/zero bs=64k >> {file} 2>/dev/null\n\
+             [ $(df -Pk /proc/$1/root{} | tail -n 1 | awk '{{print $4}}') -lt 4096 ]",
+            pod.data, pod.data
         );
         self.in_pod(pod, &script).await?;
         Ok(())
@@ -156,7 +164,11 @@ impl Agents {
 
 /// Undoes in these pods whatever an agent can have done: processes go on, routes and fillers go.
 pub fn healing(pods: &[&Pod]) -> String {
-    let mut script = String::new();
+    // An interrupted filling goes on where it was begun: it would make its file anew.
+    let mut script = format!(
+        "for directory in /proc/[0-9]*; do\n  case \"$(readlink $directory/fd/1)\" in *{FILLER}) \
+         kill -KILL ${{directory#/proc/}} 2>/dev/null ;; esac\ndone\n"
+    );
     for pod in pods {
         let data = match pod.data.is_empty() {
             true => String::new(),
@@ -197,7 +209,11 @@ fn daemon_set(namespace: &str, image: &str) -> Value {
                 "name": NAME, "image": image, "imagePullPolicy": "IfNotPresent",
                 "command": ["/bin/busybox", "sh", "-c", "trap exit TERM; while :; do sleep 3600 & wait $!; done"],
                 "securityContext": {"privileged": true, "runAsUser": 0},
-                "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "64Mi"}},
+                // What it writes to a small disk of memory counts as its own.
+                "resources": {
+                    "requests": {"cpu": "10m", "memory": "16Mi"},
+                    "limits": {"memory": format!("{}Mi", (disk::SMALL_BYTES >> 20) + 64)},
+                },
             }],
         }}},
     })

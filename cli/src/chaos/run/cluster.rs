@@ -52,24 +52,30 @@ pub struct Pod {
 pub struct Cluster {
     pub kubectl: Kubectl,
     pub release: String,
+    /// What the release's objects are called by.
+    pub fullname: String,
 }
 
 impl Cluster {
-    pub fn new(namespace: &str, release: &str) -> Self {
-        Cluster {
-            kubectl: Kubectl {
-                namespace: namespace.to_owned(),
-            },
+    /// The release must have its tools, whose pod the load is made after.
+    pub async fn find(namespace: &str, release: &str) -> Result<Self> {
+        let kubectl = Kubectl {
+            namespace: namespace.to_owned(),
+        };
+        let selector = format!("{COMPONENT}=tools,app.kubernetes.io/instance={release}");
+        let found = kubectl.get(&["deployments", "--selector", &selector]).await?;
+        let name = items(&found).first().map(|tools| text(tools, "/metadata/name"));
+        let fullname = name.and_then(|name| name.strip_suffix("-tools"));
+        let fullname = fullname.with_context(|| {
+            format!(
+                "namespace {namespace} has no release {release} with tools.enabled; NAMESPACE and RELEASE say which"
+            )
+        })?;
+        Ok(Cluster {
             release: release.to_owned(),
-        }
-    }
-
-    /// What the release's objects are called by, as the chart has it.
-    pub fn fullname(&self) -> String {
-        match self.release.contains("medledger") {
-            true => self.release.clone(),
-            false => format!("{}-medledger", self.release),
-        }
+            fullname: fullname.to_owned(),
+            kubectl,
+        })
     }
 
     pub fn selector(&self) -> String {
@@ -198,12 +204,5 @@ mod tests {
         let mut starting = value();
         starting["status"]["conditions"][0]["status"] = json!("False");
         assert!(!pod(&starting).expect("a peer").ready);
-    }
-
-    #[test]
-    fn names_follow_the_chart() {
-        assert_eq!(Cluster::new("n", "medledger").fullname(), "medledger");
-        assert_eq!(Cluster::new("n", "my-medledger").fullname(), "my-medledger");
-        assert_eq!(Cluster::new("n", "east").fullname(), "east-medledger");
     }
 }

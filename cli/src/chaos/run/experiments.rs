@@ -25,8 +25,10 @@ pub enum Fault {
     PowerCut,
     /// Every node is emptied in turn.
     Drain,
-    /// Every workload is rolled in turn, as an upgrade does.
+    /// Every workload is rolled, one after the other.
     Roll,
+    /// The release becomes another version, and goes back.
+    Upgrade,
     LosePeerVolume,
     LoseBrokerVolume,
     /// An organisation does not reach Kafka.
@@ -87,7 +89,8 @@ pub const ALL: &[Experiment] = {
         of("full-disk", Fault::FullDisk, None),
         of("volume-peer", Fault::LosePeerVolume, None),
         of("volume-kafka", Fault::LoseBrokerVolume, POD),
-        of("rolling-upgrade", Fault::Roll, None),
+        of("rolling-restart", Fault::Roll, None),
+        of("upgrade-rollback", Fault::Upgrade, None),
         of("drain", Fault::Drain, None),
         of("power-cut", Fault::PowerCut, NODE),
     ]
@@ -97,6 +100,23 @@ pub const ALL: &[Experiment] = {
 pub const SHORT: &[&str] = &["pod-orderer", "pod-peer", "pod-worker", "pod-kafka"];
 
 impl Fault {
+    /// Pods of which kinds there must be, for it to be tried.
+    pub fn needs(self) -> &'static [Component] {
+        match self {
+            Fault::Kill(_, Which::One(kind) | Which::All(kind) | Which::OfOrganisation(kind)) => match kind {
+                Component::Kafka => &[Component::Kafka],
+                Component::Orderer => &[Component::Orderer],
+                Component::Peer => &[Component::Peer],
+                Component::Worker => &[Component::Worker],
+            },
+            Fault::EachBroker | Fault::Outage | Fault::LoseBrokerVolume => &[Component::Kafka],
+            Fault::CutOff => &[Component::Kafka, Component::Orderer],
+            Fault::Freeze => &[Component::Orderer],
+            Fault::LosePeerVolume | Fault::FullDisk => &[Component::Peer],
+            Fault::PowerCut | Fault::Drain | Fault::Roll | Fault::Upgrade => &[],
+        }
+    }
+
     /// Whether an agent on the nodes is needed.
     pub fn needs_agents(self) -> bool {
         matches!(

@@ -28,6 +28,7 @@ const RESTARTED_WITHIN: Duration = Duration::from_secs(180);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const DRAINED_WITHIN: Duration = Duration::from_secs(240);
 const ROLLED_WITHIN: Duration = Duration::from_secs(300);
+const UPGRADED_WITHIN: Duration = Duration::from_secs(600);
 /// Until a fault shows: the calls under way have ended.
 const SHOWS: Duration = Duration::from_secs(10);
 
@@ -59,6 +60,9 @@ impl Made {
 impl Scene<'_> {
     /// Makes the fault and undoes it; a fault that passes by itself is only made.
     pub async fn make(&self, fault: Fault) -> Result<Made> {
+        if let Some(why) = self.lacks(fault).await? {
+            return Ok(Made::Skipped(why));
+        }
         let hit = match fault {
             Fault::Kill(how, which) => return self.kill(how, which).await,
             Fault::EachBroker => self.each_broker().await?,
@@ -66,6 +70,7 @@ impl Scene<'_> {
             Fault::PowerCut => return self.power_cut().await,
             Fault::Drain => self.drain().await?,
             Fault::Roll => self.roll().await?,
+            Fault::Upgrade => return self.upgrade().await,
             Fault::LosePeerVolume => self.lose(self.spare_peer().await?).await?,
             Fault::LoseBrokerVolume => self.lose(last(self.cluster.of(Component::Kafka).await?)?).await?,
             Fault::CutOff => self.cut_off().await?,
@@ -73,6 +78,18 @@ impl Scene<'_> {
             Fault::Freeze => self.freeze().await?,
         };
         Ok(Made::now(hit))
+    }
+
+    /// What this release is without.
+    async fn lacks(&self, fault: Fault) -> Result<Option<String>> {
+        let pods = self.cluster.pods().await?;
+        let of = |kind: Component| pods.iter().filter(move |pod| pod.component == kind);
+        if let Some(none) = fault.needs().iter().find(|kind| of(**kind).next().is_none()) {
+            return Ok(Some(format!("the release has no pod of kind {}", none.word())));
+        }
+        let spare = largest(of(Component::Peer).cloned().collect()).len() > 1;
+        let needs_spare = matches!(fault, Fault::LosePeerVolume | Fault::FullDisk);
+        Ok((needs_spare && !spare).then(|| "no organisation has a second peer".to_owned()))
     }
 
     async fn kill(&self, how: How, which: Which) -> Result<Made> {
@@ -123,7 +140,7 @@ impl Scene<'_> {
     /// All but the first broker go and stay away; writes are refused by name meanwhile, reads go on.
     async fn outage(&self) -> Result<String> {
         let brokers = self.cluster.of(Component::Kafka).await?;
-        let set = format!("statefulset/{}-kafka", self.cluster.fullname());
+        let set = format!("statefulset/{}-kafka", self.cluster.fullname);
         let note = format!("{}={}", heal::REPLICAS, brokers.len());
         let kubectl = &self.cluster.kubectl;
         kubectl.run(&["annotate", "--overwrite", &set, &note]).await?;
@@ -183,7 +200,7 @@ impl Scene<'_> {
             .kubectl
             .run(&["annotate", "--overwrite", "node", &node, &note])
             .await?;
-        heal::run_hook(&stop, &node).await?;
+        heal::run_hook(&stop, &node, heal::NODE_WITHIN).await?;
         tokio::time::sleep(DARK).await;
         let made = Made::now(format!("{node} with {pods} pods, dark for {} s", DARK.as_secs()));
         heal::nodes(self.cluster).await?;
@@ -219,7 +236,7 @@ impl Scene<'_> {
         let selector = self.cluster.selector();
         let kinds = "statefulsets,deployments";
         let listed = kubectl.get(&[kinds, "--selector", &selector]).await?;
-        let tools = format!("{}-tools", self.cluster.fullname());
+        let tools = format!("{}-tools", self.cluster.fullname);
         let mut rolled = Vec::new();
         for workload in items(&listed)
             .iter()
@@ -235,6 +252,30 @@ impl Scene<'_> {
         }
         ensure!(!rolled.is_empty(), "release {} has no workloads", self.cluster.release);
         Ok(format!("{} workloads, one after the other", rolled.len()))
+    }
+
+    /// Interrupted, the release stays what it is then, and `helm history` says what that is.
+    async fn upgrade(&self) -> Result<Made> {
+        let (Some(upgrade), Some(rollback)) = (heal::hook(heal::UPGRADE), heal::hook(heal::ROLLBACK)) else {
+            let why = format!("{} and {} are not set", heal::UPGRADE, heal::ROLLBACK);
+            return Ok(Made::Skipped(why));
+        };
+        let there = self.another_version(&upgrade).await;
+        let back = self.another_version(&rollback).await;
+        Ok(Made::now(format!("{} s there, {} s back", there?, back?)))
+    }
+
+    /// Every pod is another one after it; how many seconds it took.
+    async fn another_version(&self, command: &str) -> Result<u64> {
+        let begun = Instant::now();
+        let before = self.cluster.pods().await?;
+        heal::run_hook(command, &self.cluster.release, UPGRADED_WITHIN).await?;
+        recovery::recovered(self.cluster, self.before, self.load).await?;
+        let after = self.cluster.pods().await?;
+        let same = before.iter().filter(|old| after.iter().any(|new| new.uid == old.uid));
+        let same: Vec<Pod> = same.cloned().collect();
+        ensure!(same.is_empty(), "{command} left as they were: {}", names(&same));
+        Ok(begun.elapsed().as_secs())
     }
 
     /// A peer that does not sign for its organisation and is not its only one: the last of the largest.

@@ -1,7 +1,7 @@
 //! Undoing whatever faults there can be, found by their marks in the cluster: after an experiment, after an
 //! interrupted run, and before the next one.
 
-use std::{process::Stdio, time::Duration};
+use std::{collections::BTreeSet, process::Stdio, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -12,16 +12,19 @@ use super::{
     disk,
     fault::until,
     kubectl::{items, text},
-    pod,
+    pod, volume,
 };
 
 /// What stops and starts a node: commands that get the node's name as their last argument.
 pub const NODE_STOP: &str = "CHAOS_NODE_STOP";
 pub const NODE_START: &str = "CHAOS_NODE_START";
+/// What makes the release another version, and what goes back: commands that get its name as their last argument.
+pub const UPGRADE: &str = "CHAOS_UPGRADE";
+pub const ROLLBACK: &str = "CHAOS_ROLLBACK";
 /// How many replicas a scaled-down set had.
 pub const REPLICAS: &str = "medledger.io/chaos-replicas";
 
-const HOOK_WITHIN: Duration = Duration::from_secs(180);
+pub const NODE_WITHIN: Duration = Duration::from_secs(180);
 const NODE_READY_WITHIN: Duration = Duration::from_secs(240);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -36,6 +39,9 @@ pub async fn all(cluster: &Cluster, say: &dyn Fn(&str)) -> Result<()> {
     }
     by_agents(cluster, &agents).await?;
     disk::uncover(cluster, &agents).await?;
+    for claim in volume::finish(cluster).await? {
+        say(&format!("{claim}, which was being lost, is lost"));
+    }
     pod::delete(cluster).await?;
     agents.delete().await
 }
@@ -54,7 +60,7 @@ pub async fn nodes(cluster: &Cluster) -> Result<Vec<String>> {
             Some("stopped") => {
                 let start =
                     hook(NODE_START).with_context(|| format!("{name} was stopped, and {NODE_START} is not set"))?;
-                run_hook(&start, name).await?;
+                run_hook(&start, name, NODE_WITHIN).await?;
                 let ready = async || node_ready(cluster, name).await;
                 until(&format!("{name} is ready"), NODE_READY_WITHIN, LOOK_EVERY, ready).await?;
             }
@@ -101,11 +107,16 @@ pub async fn replicas(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(healed)
 }
 
-/// On every node that has an agent: stopped processes go on, routes and fillers go.
+/// On every node with a pod of the release: stopped processes go on, routes and fillers go.
 pub async fn by_agents(cluster: &Cluster, agents: &Agents) -> Result<()> {
+    if !agents.exist().await? {
+        return Ok(());
+    }
     let pods = cluster.pods().await?;
-    for (agent, node) in agents.running().await? {
+    let nodes: BTreeSet<&str> = pods.iter().map(|pod| pod.node.as_str()).collect();
+    for node in nodes.into_iter().filter(|node| !node.is_empty()) {
         let here: Vec<_> = pods.iter().filter(|pod| pod.node == node).collect();
+        let agent = agents.on(node).await?;
         agents
             .script(&agent, &healing(&here))
             .await
@@ -118,18 +129,19 @@ pub fn hook(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|command| !command.trim().is_empty())
 }
 
-pub async fn run_hook(command: &str, node: &str) -> Result<()> {
+/// A command with one more argument, `of`.
+pub async fn run_hook(command: &str, of: &str, within: Duration) -> Result<()> {
     let mut child = tokio::process::Command::new("sh");
-    child.args(["-c", &format!("{command} \"$1\""), "sh", node]);
+    child.args(["-c", &format!("{command} \"$1\""), "sh", of]);
     child
         .kill_on_drop(true)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
-    let doing = || format!("{command} {node}");
-    let ended = tokio::time::timeout(HOOK_WITHIN, child.output()).await;
+    let doing = || format!("{command} {of}");
+    let ended = tokio::time::timeout(within, child.output()).await;
     let ended = ended
-        .with_context(|| format!("{}: not within {HOOK_WITHIN:?}", doing()))?
+        .with_context(|| format!("{}: not within {within:?}", doing()))?
         .with_context(doing)?;
     let stderr = String::from_utf8_lossy(&ended.stderr);
     ensure!(

@@ -37,7 +37,7 @@ pub struct Offer {
 }
 
 pub fn name(cluster: &Cluster) -> String {
-    format!("{}-chaos", cluster.fullname())
+    format!("{}-chaos", cluster.fullname)
 }
 
 /// The tools' pod with another command and a place for the history.
@@ -94,7 +94,7 @@ impl Load {
     /// It writes at every gateway when this returns.
     pub async fn start(cluster: &Cluster, offer: Offer, tasks: &Tasks) -> Result<Load> {
         let name = name(cluster);
-        let deployment = format!("deployment/{}-tools", cluster.fullname());
+        let deployment = format!("deployment/{}-tools", cluster.fullname);
         let deployment = cluster.kubectl.get(&[&deployment]).await?;
         cluster.kubectl.apply(&manifest(&name, &deployment, offer)?).await?;
         let (sender, latest) = watch::channel(None);

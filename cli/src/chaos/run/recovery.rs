@@ -57,8 +57,9 @@ fn missing(pods: &[Pod], before: Option<&Before>) -> Vec<String> {
 
 /// Returns when it is over.
 pub async fn recovered(cluster: &Cluster, before: &Before, load: &Load) -> Result<()> {
-    let from = load.now().await?;
     all_ready(cluster, Some(before)).await?;
+    // From here on: what was acknowledged while pods were still away shows nothing.
+    let from = load.now().await?;
     let again = load.until(RECOVERED_WITHIN, |line| {
         let acknowledges = |name: &String| {
             line.gateways

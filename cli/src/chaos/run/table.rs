@@ -92,6 +92,10 @@ impl Row {
                 wrong.push(format!("{more} × {rule}"));
             }
         }
+        // One may have passed by itself meanwhile, so that the sums are equal.
+        if wrong.is_empty() && !row.violations.is_empty() {
+            wrong.push(format!("{} new violations", row.violations.len()));
+        }
         if row.gap_max_s.is_some_and(|max| row.gap_s >= max) {
             wrong.push(format!("nothing acknowledged for {} s", row.gap_s));
         }
@@ -103,6 +107,23 @@ impl Row {
             row.detail = format!("{}; {}", wrong.join("; "), row.detail);
         }
         row
+    }
+
+    /// What is said while the next one runs.
+    pub fn line(&self) -> String {
+        let cells = HEAD
+            .iter()
+            .zip(self.cells())
+            .skip(2)
+            .filter(|(_, cell)| !cell.is_empty());
+        let cells: Vec<String> = cells.map(|(head, cell)| format!("{head} {cell}")).collect();
+        format!(
+            "{}: {} ({}): {}",
+            self.experiment,
+            self.cells()[1],
+            cells.join(", "),
+            self.detail
+        )
     }
 
     fn cells(&self) -> Vec<String> {

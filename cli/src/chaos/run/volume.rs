@@ -7,14 +7,17 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
-    cluster::{Cluster, Pod},
-    kubectl::{IGNORE_NOT_FOUND, text},
+    cluster::{Cluster, MARK, Pod},
+    kubectl::{IGNORE_NOT_FOUND, items, text},
 };
 
 const LOST_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// A pod that waits for a claim longer than this is deleted once more: its set then makes the claim.
 const CLAIM_WITHIN: Duration = Duration::from_secs(15);
+
+/// What a claim is marked with that is about to go.
+const LOST: &str = "lost";
 
 /// The claim of a pod's data, as its set calls it.
 pub fn claim(pod: &Pod) -> String {
@@ -26,6 +29,8 @@ pub async fn lose(cluster: &Cluster, pod: &Pod) -> Result<()> {
     let (kubectl, claim) = (&cluster.kubectl, claim(pod));
     let old = kubectl.get(&["pvc", &claim]).await?;
     let old = text(&old, "/metadata/uid");
+    let note = format!("{MARK}={LOST}");
+    kubectl.run(&["annotate", "--overwrite", "pvc", &claim, &note]).await?;
     kubectl.run(&["delete", "pvc", &claim, "--wait=false"]).await?;
     let delete = async || kubectl.delete_at_once([pod.name.as_str()], &[IGNORE_NOT_FOUND]).await;
     delete().await?;
@@ -45,6 +50,28 @@ pub async fn lose(cluster: &Cluster, pod: &Pod) -> Result<()> {
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// A deleted claim whose pod is still there would be lost at that pod's next end, whenever that is: it ends now. Those
+/// that were marked and not deleted yet stay. Their names.
+pub async fn finish(cluster: &Cluster) -> Result<Vec<String>> {
+    let kubectl = &cluster.kubectl;
+    let listed = kubectl.get(&["pvc", "--selector", &cluster.selector()]).await?;
+    let mut finished = Vec::new();
+    for marked in items(&listed)
+        .iter()
+        .filter(|claim| claim["metadata"]["annotations"][MARK] == LOST)
+    {
+        let claim = text(marked, "/metadata/name");
+        if marked.pointer("/metadata/deletionTimestamp").is_some() {
+            let pod = claim.trim_start_matches("data-");
+            kubectl.delete_at_once([pod], &[IGNORE_NOT_FOUND]).await?;
+            finished.push(claim.to_owned());
+        } else {
+            kubectl.run(&["annotate", "pvc", claim, &format!("{MARK}-")]).await?;
+        }
+    }
+    Ok(finished)
 }
 
 /// What the claim asks for.

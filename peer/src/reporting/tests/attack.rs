@@ -196,6 +196,28 @@ fn the_search_finds_who_is_badly_hidden() {
     );
 }
 
+#[test]
+fn two_items_of_the_same_people_are_not_both_divided() {
+    // Of four, three have each item, so two have both: all three of one being adult men would say that two of the
+    // other are, and not three, which would be told.
+    let person = |age: Age, items: &[&str]| Cell {
+        age,
+        items: items.iter().map(|item| (*item).to_owned()).collect(),
+        ..cell("A-1")
+    };
+    let people = [
+        person(Age::School, &["10"]),
+        person(Age::Adult, &["10", "9"]),
+        person(Age::Adult, &["9"]),
+        person(Age::Adult, &["10", "9"]),
+    ];
+    let rules = rules(3);
+    assert_eq!(
+        found(&|people| published(&rules, people), 3, &people),
+        Vec::<String>::new()
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 30, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
