@@ -56,10 +56,10 @@ simulate: build ## the seeded simulation, SEEDS=500 of them
 
 # Any cluster that kubectl reaches: KUBECONFIG, NAMESPACE, RELEASE; docs/chaos.md tells the rest.
 chaos: programs ## every fault of docs/chaos.md on a cluster with a release, under load; EXPERIMENTS="pod-peer drain" for some
-	$(BIN)/medledger chaos run $(EXPERIMENTS) $(if $(WRITE),--write $(WRITE)) --report target/chaos/report.json
+	$(BIN)/medledger chaos run $(EXPERIMENTS) $(if $(WRITE),--write $(WRITE)) --report target/chaos/cluster.json
 
 chaos-short: programs ## the same with one pod of each kind: what CI runs
-	$(BIN)/medledger chaos run --short --report target/chaos/report.json
+	$(BIN)/medledger chaos run --short --report target/chaos/cluster.json
 
 chaos-hour: build ## loops of kill -9 over every process under load for CHAOS_SECONDS (an hour), then the full check
 	MEDLEDGER_CHAOS_SECONDS=$${CHAOS_SECONDS:-3600} MEDLEDGER_CHAOS_SEED=$${SEED:-1} \

@@ -136,6 +136,9 @@ pub struct Bounds {
     pub check_threads: usize,
     /// How long a block that the log did not take is offered again.
     pub append_retry_ms: u64,
+    /// While a block is not acknowledged for so long, its partition takes nothing more: a log that answers questions and
+    /// keeps nothing, as with too few brokers. Longer than a failover, which callers do not notice.
+    pub stalled_ms: u64,
     /// How long an ending orderer waits for acknowledgements.
     pub drain_ms: u64,
     /// An idle partition gets an empty block after this.
@@ -149,6 +152,7 @@ impl Default for Bounds {
             in_flight_bytes_max: 16 << 20,
             check_threads: std::thread::available_parallelism().map_or(2, usize::from),
             append_retry_ms: 10_000,
+            stalled_ms: 5_000,
             drain_ms: 8_000,
             heartbeat_ms: 1_000,
         }
@@ -188,6 +192,9 @@ impl settings::Settings for Config {
                 "bounds.in_flight_bytes_max",
                 format!("at least {TRANSACTION_BYTES_MAX}"),
             );
+        }
+        if self.bounds.stalled_ms < 1_000 {
+            return broken("bounds.stalled_ms", "at least 1000".into());
         }
         if !(100..=60_000).contains(&self.bounds.heartbeat_ms) {
             return broken("bounds.heartbeat_ms", "100 to 60000".into());

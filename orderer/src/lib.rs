@@ -209,6 +209,7 @@ fn partition_settings(limits: Limits, bounds: &Bounds) -> partition::Settings {
         limits,
         in_flight_bytes_max: bounds.in_flight_bytes_max,
         patience: Duration::from_millis(bounds.append_retry_ms),
+        stalled: Duration::from_millis(bounds.stalled_ms),
         drain: Duration::from_millis(bounds.drain_ms),
         heartbeat: Duration::from_millis(bounds.heartbeat_ms),
     }

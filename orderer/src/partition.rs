@@ -7,7 +7,7 @@
 //! Blocks are appended in the order in which they were sealed. One that the log did not take is offered
 //! again and may then stand after later ones; transactions do not rely on that order.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use ledger_log::{ReadError, TopicPartition};
@@ -40,6 +40,8 @@ pub struct Settings {
     pub in_flight_bytes_max: usize,
     /// How long a transaction waits for a log that takes nothing.
     pub patience: Duration,
+    /// How long a block may be under way before others are refused.
+    pub stalled: Duration,
     pub drain: Duration,
     pub heartbeat: Duration,
 }
@@ -54,6 +56,9 @@ pub struct Partition {
     batcher: Batcher<Ticket>,
     in_flight: FuturesUnordered<BoxFuture<'static, Done>>,
     in_flight_bytes: usize,
+    /// When each of those blocks was appended, in the order of that.
+    appended: BTreeMap<u64, Instant>,
+    next_append: u64,
     stillness: Stillness,
     probing: bool,
     /// Zero of the durations given to what is pure.
@@ -63,7 +68,7 @@ pub struct Partition {
 }
 
 enum Done {
-    Appended(Settled),
+    Appended(u64, Settled),
     Ended(Result<(u64, u64), ReadError>),
 }
 
@@ -88,6 +93,8 @@ impl Partition {
             queue,
             in_flight: FuturesUnordered::new(),
             in_flight_bytes: 0,
+            appended: BTreeMap::new(),
+            next_append: 0,
             probing: false,
             epoch: Instant::now(),
             end_by: None,
@@ -197,8 +204,15 @@ impl Partition {
         self.in_flight_bytes >= self.settings.in_flight_bytes_max
     }
 
+    /// The log may answer and keep nothing, as with too few brokers. What is appended now would wait behind it, and
+    /// nobody could say what became of it.
+    fn is_stalled(&self) -> bool {
+        let oldest = self.appended.values().next();
+        oldest.is_some_and(|since| since.elapsed() >= self.settings.stalled)
+    }
+
     async fn seal(&mut self) {
-        if self.is_full() {
+        if self.is_full() || self.is_stalled() {
             self.batcher
                 .abandon()
                 .for_each(|ticket| ticket.refuse(log_unavailable()));
@@ -219,13 +233,17 @@ impl Partition {
         };
         self.in_flight_bytes += record.len();
         let appended = self.writer.append(&self.to, record, tickets);
+        let number = self.next_append;
+        self.next_append += 1;
+        self.appended.insert(number, Instant::now());
         self.in_flight
-            .push(Box::pin(async move { Done::Appended(appended.await) }));
+            .push(Box::pin(async move { Done::Appended(number, appended.await) }));
     }
 
     async fn done(&mut self, done: Done) {
         match done {
-            Done::Appended(settled) => {
+            Done::Appended(number, settled) => {
+                self.appended.remove(&number);
                 self.in_flight_bytes -= settled.bytes;
                 if let Ok(height) = settled.offset {
                     self.reached(height + 1);

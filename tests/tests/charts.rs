@@ -554,13 +554,26 @@ fn faults_and_backups_hit_what_the_chart_makes() {
 
 #[test]
 fn scripts_are_read_by_their_shell() {
-    let scripts: Vec<PathBuf> = [
-        "k8s/backup/network",
-        "k8s/backup/restore-peer",
-        "tools/kubernetes-validate",
-    ]
-    .map(|file| root().join(file))
-    .into();
+    let tracked = std::process::Command::new("git")
+        .args(["ls-files"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let tracked = String::from_utf8(tracked.stdout).unwrap();
+    let is_script = |file: &PathBuf| {
+        let begin = std::fs::read(file).unwrap_or_default();
+        begin.starts_with(b"#!")
+            && begin
+                .split(|byte| *byte == b'\n')
+                .next()
+                .is_some_and(|line| line.ends_with(b"sh"))
+    };
+    let scripts: Vec<PathBuf> = tracked
+        .lines()
+        .map(|file| root().join(file))
+        .filter(is_script)
+        .collect();
+    assert!(scripts.len() > 10, "{scripts:?}");
     for script in scripts {
         let check = std::process::Command::new("bash")
             .arg("-n")

@@ -176,8 +176,11 @@ async fn every_declared_metric_moves_or_says_why_it_cannot_here() {
     let load = Load::start(&world, &peers, crowd);
     load.goes_on(&peers, 60, "in the crowd").await;
     queues(&watch, &clients).await;
-    // A worker with calls under way, until one of them was tried again.
-    while !watch.has(Role::Attester, "medledger_workers_retries_total") {
+    // A worker with calls under way, until one of them was tried again: chance, so not for ever.
+    for _ in 0..5 {
+        if watch.has(Role::Attester, "medledger_workers_retries_total") {
+            break;
+        }
         world.kill("worker0.HospitalA").await;
         load.goes_on(&peers, 15, "after kill -9 of a worker").await;
         world.start("worker0.HospitalA").await;

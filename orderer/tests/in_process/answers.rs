@@ -192,6 +192,38 @@ async fn while_the_log_is_away_it_says_so_and_goes_on_by_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_the_log_answers_and_keeps_nothing_it_says_so_and_goes_on_by_itself() {
+    let net = net();
+    let log = MemoryLog::reliable();
+    let running = start(&net, "HospitalA", log.clone()).await;
+    let caller = gateway(&net, "HospitalA");
+    let txs = transactions(&net, 40);
+    let call = |tx| running.orderer.broadcast(&caller, request(tx));
+    log.control().set_faults(Faults {
+        store_delay_max: Duration::from_secs(1_000),
+        ..Faults::default()
+    });
+    let under_way = async { join_all(txs[..20].iter().map(call)).await };
+    let later = async {
+        sleep(Duration::from_secs(6)).await;
+        let since = Instant::now();
+        for result in join_all(txs[20..].iter().map(call)).await {
+            assert_eq!(result.expect_err("stalled").code, Code::LogUnavailable);
+        }
+        assert!(since.elapsed() < Duration::from_millis(100), "{:?}", since.elapsed());
+        log.control().set_faults(Faults::default());
+    };
+    // What was sent before is not refused: it is ordered when the log keeps something again.
+    let (results, ()) = tokio::join!(under_way, later);
+    let ordered = read(&net, &log);
+    for (tx, result) in txs.iter().zip(&results) {
+        ordered.check_receipt(&net, tx, result.as_ref().expect("kept after all"));
+    }
+    call(&txs[30]).await.expect("as ever");
+    running.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn too_much_is_refused_at_once_and_nothing_admitted_is_lost() {
     let net = net();
     let slow = Faults {

@@ -3,11 +3,13 @@
 //! An orderer that surely did nothing costs a try of the next one, also if it says no for good: one may lie. One
 //! that may have ordered the transaction ends the search: whoever waits looks at the ledger before it is sent again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use protocol::ledger::Receipt;
 use service::health::Health;
 use service::lists::Broadcast;
@@ -21,6 +23,9 @@ use crate::metrics::{BROADCASTS, ORDERERS_UP};
 
 /// One broadcast, however much time the client has left: then it is UNKNOWN and the ledger is watched.
 const BROADCAST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An orderer that has not answered a call for so long is asked last: it may stand still, with its connections open.
+const OVERDUE: Duration = Duration::from_secs(1);
 
 /// So long a peer that starts is not ready while no orderer is connected.
 const START_PATIENCE: Duration = Duration::from_secs(15);
@@ -49,8 +54,52 @@ impl Orderer for Mux<Broadcast> {
 }
 
 pub struct Orderers {
-    all: Vec<Box<dyn Orderer>>,
+    all: Vec<Asked>,
     turn: AtomicUsize,
+}
+
+/// An orderer with the calls that it has not answered yet.
+struct Asked {
+    orderer: Box<dyn Orderer>,
+    under_way: Mutex<UnderWay>,
+}
+
+#[derive(Default)]
+struct UnderWay {
+    next: u64,
+    since: BTreeMap<u64, Instant>,
+}
+
+impl Asked {
+    fn is_overdue(&self) -> bool {
+        let under_way = self.under_way.lock();
+        let oldest = under_way.since.values().next();
+        oldest.is_some_and(|since| since.elapsed() >= OVERDUE)
+    }
+
+    async fn broadcast(&self, request: BroadcastRequest, timeout: Duration) -> Result<BroadcastReply, CallError> {
+        let call = {
+            let mut under_way = self.under_way.lock();
+            under_way.next += 1;
+            let call = under_way.next;
+            under_way.since.insert(call, Instant::now());
+            call
+        };
+        let _ended = Ended { of: self, call };
+        self.orderer.broadcast(request, timeout).await
+    }
+}
+
+/// However a call ends, also when the caller does not wait any more.
+struct Ended<'a> {
+    of: &'a Asked,
+    call: u64,
+}
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.of.under_way.lock().since.remove(&self.call);
+    }
 }
 
 /// What became of one round over the orderers.
@@ -88,7 +137,7 @@ impl Orderers {
                 .await
                 .is_err()
             {
-                let up = watched.all.iter().filter(|orderer| orderer.is_up()).count();
+                let up = watched.all.iter().filter(|asked| asked.orderer.is_up()).count();
                 ORDERERS_UP.set(up as i64);
                 match (up, watched.all.len()) {
                     // Reads go on without them; at the start they are waited for.
@@ -105,8 +154,12 @@ impl Orderers {
     }
 
     pub(super) fn over(all: Vec<Box<dyn Orderer>>) -> Arc<Self> {
+        let all = all.into_iter().map(|orderer| Asked {
+            orderer,
+            under_way: Mutex::default(),
+        });
         Arc::new(Orderers {
-            all,
+            all: all.collect(),
             turn: AtomicUsize::new(0),
         })
     }
@@ -166,13 +219,16 @@ impl Orderers {
         }))
     }
 
-    /// Connected ones first, the least busy of them first, in turn.
+    /// Connected ones first, those that answer before those that are overdue, the least busy of them first, in turn.
     fn order(&self) -> Vec<usize> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let count = self.all.len();
         let mut order: Vec<usize> = (0..count).map(|i| (turn + i) % count).collect();
         // Coarse, so that close ones take turns: whoever is asked by all at once is busy next.
-        order.sort_by_key(|&at| (!self.all[at].is_up(), self.all[at].waiting() / 64));
+        order.sort_by_cached_key(|&at| {
+            let asked = &self.all[at];
+            (!asked.orderer.is_up(), asked.is_overdue(), asked.orderer.waiting() / 64)
+        });
         order
     }
 }
@@ -222,6 +278,48 @@ mod tests {
         Orderers::over(all.into())
             .send(&BroadcastRequest::default(), deadline)
             .await
+    }
+
+    /// Never answers.
+    struct Frozen;
+
+    #[async_trait]
+    impl Orderer for Frozen {
+        fn is_up(&self) -> bool {
+            true
+        }
+
+        fn waiting(&self) -> usize {
+            0
+        }
+
+        async fn broadcast(&self, _: BroadcastRequest, timeout: Duration) -> Result<BroadcastReply, CallError> {
+            tokio::time::sleep(timeout).await;
+            Err(CallError::Deadline { sent: true })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_stands_still_costs_few_calls() {
+        let orderers = Orderers::over(vec![Box::new(Frozen), Box::new(Says(None))]);
+        let mut calls = Vec::new();
+        for _ in 0..40 {
+            let orderers = Arc::clone(&orderers);
+            calls.push(tokio::spawn(async move {
+                let began = Instant::now();
+                let deadline = began + Duration::from_secs(20);
+                orderers.send(&BroadcastRequest::default(), deadline).await;
+                began.elapsed()
+            }));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let took = futures::future::join_all(calls).await;
+        let slow = took
+            .iter()
+            .filter(|took| *took.as_ref().expect("ended") >= OVERDUE)
+            .count();
+        // Those of the first second, and every other one of them only.
+        assert!(slow <= 3, "{slow} of 40");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -140,10 +140,13 @@ impl Agents {
     /// Bytes of the file system that holds the pod's data.
     pub async fn disk_bytes(&self, pod: &Pod) -> Result<u64> {
         let said = self
-            .in_pod(pod, &format!("df -Pk /proc/$1/root{} | tail -n 1", pod.data))
+            .in_pod(pod, &format!("stat -f -c '%S %b' /proc/$1/root{}", pod.data))
             .await?;
-        let kib = said.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
-        Ok(kib.with_context(|| format!("df says no size: {said}"))? * 1024)
+        let numbers: Vec<u64> = said.split_whitespace().flat_map(str::parse).collect();
+        match numbers[..] {
+            [size, blocks] => Ok(size * blocks),
+            _ => bail!("stat says no size: {said}"),
+        }
     }
 
     /// Leaves no room on the pod's volume.
@@ -151,11 +154,11 @@ impl Agents {
         let file = format!("/proc/$1/root{}/{FILLER}", pod.data);
         // At once where the file system can, and the rest by writing it.
         let script = format!(
-            "free=$(df -Pk /proc/$1/root{} | tail -n 1 | awk '{{print $4}}')\n\
-             fallocate -l $((free * 1024)) {file} 2>/dev/null\n\
+            "free() {{ stat -f -c '%S %a' /proc/$1/root{} | {{ read size blocks; echo $((size * blocks)); }}; }}\n\
+             fallocate -l $(free $1) {file} 2>/dev/null\n\
              dd if=/dev/zero bs=64k >> {file} 2>/dev/null\n\
-             [ $(df -Pk /proc/$1/root{} | tail -n 1 | awk '{{print $4}}') -lt 4096 ]",
-            pod.data, pod.data
+             [ $(free $1) -lt 4194304 ]",
+            pod.data
         );
         self.in_pod(pod, &script).await?;
         Ok(())
