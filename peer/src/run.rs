@@ -3,6 +3,7 @@
 mod health;
 mod inside;
 mod replay;
+mod room;
 
 use std::{
     net::SocketAddr,

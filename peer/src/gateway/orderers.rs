@@ -21,11 +21,14 @@ use tokio::time::Instant;
 
 use crate::metrics::{BROADCASTS, ORDERERS_UP};
 
-/// One broadcast, however much time the client has left: then it is UNKNOWN and the ledger is watched.
-const BROADCAST_TIMEOUT: Duration = Duration::from_secs(10);
+/// One broadcast, however much time the client has left: then it is UNKNOWN, the ledger is watched, and another orderer is
+/// asked. Longer than a failover of the log, so that one of those is no reason to send everything twice.
+const BROADCAST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// An orderer that has not answered a call for so long is asked last: it may stand still, with its connections open.
 const OVERDUE: Duration = Duration::from_secs(1);
+/// …and for so long after a call that it never answered. Then some calls find out how it is now.
+const SHUNNED: Duration = Duration::from_secs(10);
 
 /// So long a peer that starts is not ready while no orderer is connected.
 const START_PATIENCE: Duration = Duration::from_secs(15);
@@ -68,13 +71,15 @@ struct Asked {
 struct UnderWay {
     next: u64,
     since: BTreeMap<u64, Instant>,
+    shunned_until: Option<Instant>,
 }
 
 impl Asked {
     fn is_overdue(&self) -> bool {
         let under_way = self.under_way.lock();
         let oldest = under_way.since.values().next();
-        oldest.is_some_and(|since| since.elapsed() >= OVERDUE)
+        let shunned = under_way.shunned_until.is_some_and(|until| Instant::now() < until);
+        shunned || oldest.is_some_and(|since| since.elapsed() >= OVERDUE)
     }
 
     async fn broadcast(&self, request: BroadcastRequest, timeout: Duration) -> Result<BroadcastReply, CallError> {
@@ -86,7 +91,14 @@ impl Asked {
             call
         };
         let _ended = Ended { of: self, call };
-        self.orderer.broadcast(request, timeout).await
+        let reply = self.orderer.broadcast(request, timeout).await;
+        match &reply {
+            Ok(_) => self.under_way.lock().shunned_until = None,
+            Err(CallError::Deadline { .. }) => self.under_way.lock().shunned_until = Some(Instant::now() + SHUNNED),
+            // Away or full, which it says itself.
+            Err(_) => {}
+        }
+        reply
     }
 }
 

@@ -328,6 +328,9 @@ impl Rig {
                 assert!(node.ledger.reached(CONTROL, 1, deadline).await, "the module is read");
             }
         }
+        while a.ledger.is_replaying() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         let b_seen = Arc::new(InProcess {
             endorser: Arc::clone(&b.endorser),
             alive: AtomicBool::new(true),

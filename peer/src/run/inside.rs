@@ -104,6 +104,8 @@ pub fn start(tasks: &Tasks, health: &Health, inside: Inside) -> Result<Arc<Ledge
     });
     start_followers(tasks, &ledger);
     start_housekeeping(tasks, health, &ledger, inside.tuning, inside.scrub);
+    let room = super::room::watch(tasks.clone(), Arc::clone(&ledger), inside.data);
+    tasks.spawn("a full disk", OnFailure::StopProcess, room);
     if let Some(key) = inside.attester {
         start_attester(tasks, health, &ledger, key);
     }

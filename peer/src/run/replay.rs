@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::{ledger::Ledger, metrics::ledger as metrics};
 
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The log is asked for its ends so often, once this peer has caught up.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 /// How long a log that does not answer is waited for before what is here is served.
