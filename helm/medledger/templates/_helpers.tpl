@@ -163,6 +163,22 @@ organisation renames none of another's. */}}
 {{ toJson $orderers }}
 {{- end }}
 
+{{/* How long an orderer that was told to end serves on, in ms: (list root slug ordinal). An upgrade ends all of them at
+once; every other one stays until its neighbour is back. */}}
+{{- define "medledger.orderer.linger" -}}
+{{- $root := index . 0 -}}
+{{- $slug := index . 1 -}}
+{{- $left := int (index . 2) -}}
+{{- $place := 0 -}}
+{{- range $at, $each := fromJsonArray (include "medledger.orderers" $root) -}}
+{{- if eq $each $slug -}}
+{{- if eq $left 0 }}{{ $place = $at }}{{ end -}}
+{{- $left = sub $left 1 -}}
+{{- end -}}
+{{- end -}}
+{{ add (int $root.Values.lingerOnEndMs) (mul (mod $place 2) 12000) }}
+{{- end }}
+
 {{/* Addresses of all orderers, JSON. */}}
 {{- define "medledger.ordererAddresses" -}}
 {{- $addresses := list -}}
@@ -243,7 +259,7 @@ tolerations:
 {{- with $root.Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
-terminationGracePeriodSeconds: {{ $root.Values.terminationGracePeriodSeconds }}
+terminationGracePeriodSeconds: {{ add (int $root.Values.terminationGracePeriodSeconds) (ternary 12 0 (eq (index . 1) "orderer")) }}
 # Our names are whole; the first look-up is the right one.
 dnsConfig: {options: [{name: ndots, value: "2"}]}
 topologySpreadConstraints:
