@@ -135,6 +135,11 @@ async fn found_or_extend(file: &Path, naming: &NamingArgs, output: Output) -> Re
     };
     let new = Secrets::collect(&layout, &naming)?;
     for secret in new.in_order(&naming) {
+        // A guard that was in its Secret when we looked may have moved to its volume since: it must not come back.
+        // Nothing else of that Secret changes.
+        if done == "is there" && !secret["data"]["guard"].is_null() {
+            continue;
+        }
         api.apply(&secret).await?;
     }
     let shown = json!({"channel": layout.read()?.channel_id, "issued": issued});

@@ -7,8 +7,9 @@ allow() {
   done
   echo "allowed: $*"
 }
-allow --allow-principal User:orderer --operation Create --operation Describe --operation DescribeConfigs --operation Read \
+allow --allow-principal User:orderer --operation Describe --operation DescribeConfigs --operation Read \
   --resource-pattern-type prefixed --topic {{ .prefix }}
+allow --allow-principal User:orderer --operation Create --topic {{ .prefix }}tx --topic {{ .prefix }}control --topic {{ .prefix }}attest
 allow --allow-principal User:orderer --operation Write --topic {{ .prefix }}tx --topic {{ .prefix }}control
 allow --allow-principal User:peer --allow-principal User:admin --operation Describe --operation DescribeConfigs --operation Read \
   --resource-pattern-type prefixed --topic {{ .prefix }}

@@ -14,7 +14,15 @@ use crate::ledger::{BlockInfo, Ledger};
 /// An event, and its number among those of its transaction.
 pub(super) type Numbered = (rpc::EventsReply, u32);
 
+/// What an encounter was is read by whom the contract's queries would tell it too (`rights.rs` of medical-records);
+/// others learn that there was one. The ministry's report reads the log, and not this stream.
+fn is_told(event: &str, practitioner_role: Option<&str>) -> bool {
+    !event.starts_with("encounter.") || matches!(practitioner_role, Some("physician" | "nurse" | "paramedic"))
+}
+
 struct State {
+    /// The caller's, from the certificate.
+    practitioner_role: Option<String>,
     follow: Follow,
     ledger: Arc<Ledger>,
     contract: String,
@@ -34,6 +42,7 @@ impl Gateway {
         let follow = self.follow(caller, partition, request.from_height, true).await?;
         let (ledger, contract) = (Arc::clone(&self.ledger), request.contract);
         let state = State {
+            practitioner_role: caller.attributes.get("practitioner_role").cloned(),
             follow,
             ledger,
             contract,
@@ -47,7 +56,12 @@ impl Gateway {
                 }
                 match state.follow.next().await {
                     Ok((block, Some(record))) => {
-                        let events = events_of(&state.ledger, &block, &record.value, &state.contract);
+                        let mut events = events_of(&state.ledger, &block, &record.value, &state.contract);
+                        for (event, _) in &mut events {
+                            if !is_told(&event.r#type, state.practitioner_role.as_deref()) {
+                                event.payload.clear();
+                            }
+                        }
                         state.ready.extend(events);
                     }
                     Ok((_, None)) => return Some((Err(Problem::internal("a block without its record")), None)),
@@ -88,4 +102,26 @@ fn events_of(ledger: &Ledger, info: &BlockInfo, raw: &[u8], contract: &str) -> V
         }
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_told;
+
+    #[test]
+    fn what_an_encounter_was_is_for_those_who_treat() {
+        for role in ["physician", "nurse", "paramedic"] {
+            assert!(is_told("encounter.added", Some(role)), "{role}");
+        }
+        for role in [None, Some("registrar"), Some("reporting_officer")] {
+            assert!(
+                !is_told("encounter.added", role) && !is_told("encounter.outcome", role),
+                "{role:?}"
+            );
+            assert!(
+                is_told("record.created", role) && is_told("beds.stated", role),
+                "{role:?}"
+            );
+        }
+    }
 }

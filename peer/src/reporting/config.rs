@@ -121,6 +121,22 @@ impl ReportingConfig {
     }
 }
 
+/// What only both together show.
+pub fn check_codes(config: &ReportingConfig, codes: &CodeList) -> Result<(), Broken> {
+    let broken = |field: &str, rule: &str| Err(Broken::new(format!("reporting.{field}"), rule));
+    if !codes.of_patients().any(|item| item.restricted) {
+        return broken(
+            "codes",
+            "must have a restricted item: what nobody is told of is what the others' sums hide behind",
+        );
+    }
+    let open = |code: &String| codes.of_patients().any(|item| item.code == *code && !item.restricted);
+    if !config.alert_items.iter().flatten().all(open) {
+        return broken("alert_items", "must be codes of the list's that are not restricted");
+    }
+    Ok(())
+}
+
 /// Where the areas are that nobody configured.
 pub const OTHER: &str = "other";
 

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 /// Kinds of beds of one statement.
 const KINDS_MAX: usize = 16;
-const ITEMS_MAX: usize = 12;
+pub(super) const ITEMS_MAX: usize = 12;
 const BEDS_MAX: u32 = 100_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]

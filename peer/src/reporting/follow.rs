@@ -37,6 +37,7 @@ impl Reports {
             Some(file) => CodeList::load(file)?,
             None => CodeList::own(),
         };
+        super::config::check_codes(config, &codes)?;
         let rules = Arc::new(Rules::new(config, codes));
         let fold = Fold::new(Arc::clone(&rules), partitions);
         Ok(Reports {

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     config::Rules,
-    event::Ward,
+    event::{ITEMS_MAX, Ward},
     suppress,
     tally::{AGES, Area, SEXES, TRIAGE, Tally},
 };
@@ -285,7 +285,7 @@ fn items(rules: &Rules, area: &Area, treated: Option<u64>) -> (Vec<ItemCount>, u
 /// By age band and sex, of those items that may be divided.
 fn matrix(rules: &Rules, area: &Area, items: &[ItemCount]) -> Vec<MatrixCount> {
     let told: Vec<(usize, u64)> = items.iter().map(|item| (half(item), item.count)).collect();
-    let divisible = suppress::divisible(&told, area.people);
+    let divisible = suppress::divisible(&told, area.people, ITEMS_MAX as u64);
     let divided = items.iter().zip(divisible).filter(|(_, divisible)| *divisible);
     divided.flat_map(|(item, _)| classes_of(rules, area, item)).collect()
 }

@@ -92,11 +92,16 @@ pub fn cover(counts: &[u64], unlisted: u64, people: u64, threshold: u64) -> Vec<
 ///
 /// Items share people, and `people` of all of them together is known: where several items' people must overlap, one
 /// item's classes say something of another's. So those are divided whose people could all be different ones, beside
-/// the most that the other half must hold. The largest come first: what is told decides, nothing that is withheld.
-pub fn divisible(told: &[(usize, u64)], people: u64) -> Vec<bool> {
+/// those that the other half must hold: as many as its largest item has, and enough for all its items at `items_max`
+/// for each person. The largest come first: what is told decides, nothing that is withheld.
+pub fn divisible(told: &[(usize, u64)], people: u64, items_max: u64) -> Vec<bool> {
     let mut least = [0, 0];
-    for (half, count) in told {
-        least[*half] = least[*half].max(*count);
+    for half in [0, 1] {
+        let counts = || told.iter().filter(|(of, _)| *of == half).map(|(_, count)| *count);
+        least[half] = counts()
+            .max()
+            .unwrap_or(0)
+            .max(counts().sum::<u64>().div_ceil(items_max));
     }
     let mut divided = [0, 0];
     let mut divisible = vec![false; told.len()];
@@ -193,8 +198,13 @@ mod tests {
 
     #[test]
     fn items_are_divided_while_their_people_could_be_different_ones() {
+        let divisible = |told: &[(usize, u64)], people| divisible(told, people, 12);
         assert_eq!(divisible(&[(1, 3), (1, 3)], 4), [true, false]);
         assert_eq!(divisible(&[(1, 3), (1, 3)], 6), [true, true]);
+        // 72 items of the other half are of six people at least, so that of ten four are left for these two.
+        let mut many = vec![(1, 3), (1, 3)];
+        many.extend([(0, 3); 24]);
+        assert_eq!(divisible(&many, 10)[..2], [true, false]);
         // The other half holds eight at least, so that two of ten share people here.
         assert_eq!(divisible(&[(1, 5), (1, 6), (0, 8)], 14), [false, true, true]);
         assert_eq!(divisible(&[], 14), Vec::<bool>::new());

@@ -154,7 +154,8 @@ impl Agents {
         let file = format!("/proc/$1/root{}/{FILLER}", pod.data);
         // At once where the file system can, and the rest by writing it.
         let script = format!(
-            "free() {{ stat -f -c '%S %a' /proc/$1/root{} | {{ read size blocks; echo $((size * blocks)); }}; }}\n\
+            // Whoever owns the directory could make a link of that name, which would lead to the node's own files.
+            "[ -e {file} ] || [ -L {file} ] && exit 5\nfree() {{ stat -f -c '%S %a' /proc/$1/root{} | {{ read size blocks; echo $((size * blocks)); }}; }}\n\
              fallocate -l $(free $1) {file} 2>/dev/null\n\
              dd if=/dev/zero bs=64k >> {file} 2>/dev/null\n\
              [ $(free $1) -lt 4194304 ]",
