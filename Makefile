@@ -58,7 +58,7 @@ simulate: build ## the seeded simulation, SEEDS=500 of them
 chaos: programs ## every fault of docs/chaos.md on a cluster with a release, under load; EXPERIMENTS="pod-peer drain" for some
 	$(BIN)/medledger chaos run $(EXPERIMENTS) $(if $(WRITE),--write $(WRITE)) --report target/chaos/cluster.json
 
-chaos-short: programs ## the same with one pod of each kind: what CI runs
+chaos-short: programs ## the same with one pod of each kind
 	$(BIN)/medledger chaos run --short --report target/chaos/cluster.json
 
 chaos-hour: build ## loops of kill -9 over every process under load for CHAOS_SECONDS (an hour), then the full check
