@@ -282,6 +282,8 @@ async fn restarted_without_kafka(world: &World, number: &str) {
             "{name}"
         );
     }
+    // Until it knows that nobody tells it where the log ends, it answers nothing: it may have been told more before.
+    world.until_health(&name, "replay", "degraded").await;
     let client = world.client(&name, "physician");
     let record = client
         .evaluate(calls::get(RECORDS, number), PATIENCE)
