@@ -111,6 +111,7 @@ async fn closed_periods_are_published_and_stay_the_same() {
     // From nothing but the log, with more in it than before.
     world.kill(MINISTRY).await;
     world.start(MINISTRY).await;
+    world.until_health(MINISTRY, "replay", "ok").await;
     sample::send(&world.network, &load(2, 100))
         .await
         .expect("the second load");
