@@ -1,6 +1,6 @@
 //! Progress on long work, on a terminal's standard error; elsewhere only what [`say`] says, a line each.
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -26,7 +26,8 @@ pub fn spinner(what: &str) -> ProgressBar {
 /// A line that stays.
 pub fn say(bar: &ProgressBar, line: &str) {
     if bar.is_hidden() {
-        eprintln!("{line}");
+        // Nobody may be listening; the work goes on.
+        let _heard = writeln!(std::io::stderr(), "{line}");
     } else {
         bar.println(line);
     }
