@@ -149,34 +149,35 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end }}
 {{- end }}
 
-{{/* Slugs of the organisation of every orderer of the network, JSON: round by round, so that one more of one
-organisation renames none of another's. */}}
+{{/* Every orderer of the network, JSON: slug of its organisation, ordinal of its pod. Round by round, so that one more of
+one organisation renames none of another's. */}}
 {{- define "medledger.orderers" -}}
 {{- $most := 0 -}}
 {{- range .Values.organisations }}{{ $most = max $most (int (.orderers).replicas) }}{{ end -}}
 {{- $orderers := list -}}
 {{- range $round := until (int $most) -}}
 {{- range $slug, $organisation := $.Values.organisations -}}
-{{- if lt $round (int ($organisation.orderers).replicas) }}{{ $orderers = append $orderers $slug }}{{ end -}}
+{{- if lt $round (int ($organisation.orderers).replicas) }}{{ $orderers = append $orderers (dict "slug" $slug "ordinal" $round) }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{ toJson $orderers }}
 {{- end }}
+
+{{/* Seconds that every other orderer serves on for longer. */}}
+{{- define "medledger.orderer.stagger" -}}12{{- end }}
 
 {{/* How long an orderer that was told to end serves on, in ms: (list root slug ordinal). An upgrade ends all of them at
 once; every other one stays until its neighbour is back. */}}
 {{- define "medledger.orderer.linger" -}}
 {{- $root := index . 0 -}}
 {{- $slug := index . 1 -}}
-{{- $left := int (index . 2) -}}
-{{- $place := 0 -}}
-{{- range $at, $each := fromJsonArray (include "medledger.orderers" $root) -}}
-{{- if eq $each $slug -}}
-{{- if eq $left 0 }}{{ $place = $at }}{{ end -}}
-{{- $left = sub $left 1 -}}
+{{- $ordinal := index . 2 -}}
+{{- $more := mul 1000 (int (include "medledger.orderer.stagger" $root)) -}}
+{{- range $place, $orderer := fromJsonArray (include "medledger.orderers" $root) -}}
+{{- if and (eq $orderer.slug $slug) (eq (int $orderer.ordinal) $ordinal) -}}
+{{ add (int $root.Values.lingerOnEndMs) (mul (mod $place 2) $more) }}
 {{- end -}}
 {{- end -}}
-{{ add (int $root.Values.lingerOnEndMs) (mul (mod $place 2) 12000) }}
 {{- end }}
 
 {{/* Addresses of all orderers, JSON. */}}
@@ -259,7 +260,7 @@ tolerations:
 {{- with $root.Values.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
-terminationGracePeriodSeconds: {{ add (int $root.Values.terminationGracePeriodSeconds) (ternary 12 0 (eq (index . 1) "orderer")) }}
+terminationGracePeriodSeconds: {{ add (int $root.Values.terminationGracePeriodSeconds) (ternary (include "medledger.orderer.stagger" $root | int) 0 (eq (index . 1) "orderer")) }}
 # Our names are whole; the first look-up is the right one.
 dnsConfig: {options: [{name: ndots, value: "2"}]}
 topologySpreadConstraints:

@@ -5,12 +5,12 @@ channel = {{ $channel.name | quote }}
 partitions = {{ int $channel.partitions }}
 endorsement_policy = {{ $channel.endorsementPolicy | quote }}
 admin_policy = {{ $channel.adminPolicy | quote }}
-{{- $slugs := fromJsonArray (include "medledger.orderers" .) }}
-{{- $orderers := list }}
-{{- range $slugs }}
-{{- $orderers = append $orderers (index $.Values.organisations .).mspId }}
+{{- $orderers := fromJsonArray (include "medledger.orderers" .) }}
+{{- $owners := list }}
+{{- range $orderers }}
+{{- $owners = append $owners (index $.Values.organisations .slug).mspId }}
 {{- end }}
-orderers = {{ toJson $orderers }}
+orderers = {{ toJson $owners }}
 
 [kafka]
 external = {{ join "," (fromJsonArray (include "medledger.kafka.brokers" .)) | quote }}
@@ -34,11 +34,8 @@ clients = [
 {{- end }}
 ]
 {{ end }}
-{{- $counted := dict }}
-{{- range $i, $slug := $slugs }}
-{{- $before := default 0 (get $counted $slug) }}
-{{- $_ := set $counted $slug (add1 $before) }}
-{{- $host := include "medledger.host" (list $ $slug "orderer" $before) }}
+{{- range $i, $orderer := $orderers }}
+{{- $host := include "medledger.host" (list $ $orderer.slug "orderer" (int $orderer.ordinal)) }}
 [addresses."orderer{{ $i }}"]
 listen = "{{ $host }}:7050"
 health = "{{ $host }}:9050"
