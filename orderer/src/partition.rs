@@ -7,11 +7,12 @@
 //! Blocks are appended in the order in which they were sealed. One that the log did not take is offered
 //! again and may then stand after later ones; transactions do not rely on that order.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use ledger_log::{ReadError, TopicPartition};
 use protocol::{Digest, control::Genesis, ledger::Block};
+use service::under_way::UnderWay;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
@@ -56,9 +57,8 @@ pub struct Partition {
     batcher: Batcher<Ticket>,
     in_flight: FuturesUnordered<BoxFuture<'static, Done>>,
     in_flight_bytes: usize,
-    /// When each of those blocks was appended, in the order of that.
-    appended: BTreeMap<u64, Instant>,
-    next_append: u64,
+    /// Those blocks.
+    appended: UnderWay,
     stillness: Stillness,
     probing: bool,
     /// Zero of the durations given to what is pure.
@@ -93,8 +93,7 @@ impl Partition {
             queue,
             in_flight: FuturesUnordered::new(),
             in_flight_bytes: 0,
-            appended: BTreeMap::new(),
-            next_append: 0,
+            appended: UnderWay::default(),
             probing: false,
             epoch: Instant::now(),
             end_by: None,
@@ -207,8 +206,7 @@ impl Partition {
     /// The log may answer and keep nothing, as with too few brokers. What is appended now would wait behind it, and
     /// nobody could say what became of it.
     fn is_stalled(&self) -> bool {
-        let oldest = self.appended.values().next();
-        oldest.is_some_and(|since| since.elapsed() >= self.settings.stalled)
+        self.appended.oldest().is_some_and(|age| age >= self.settings.stalled)
     }
 
     async fn seal(&mut self) {
@@ -233,9 +231,7 @@ impl Partition {
         };
         self.in_flight_bytes += record.len();
         let appended = self.writer.append(&self.to, record, tickets);
-        let number = self.next_append;
-        self.next_append += 1;
-        self.appended.insert(number, Instant::now());
+        let number = self.appended.begin();
         self.in_flight
             .push(Box::pin(async move { Done::Appended(number, appended.await) }));
     }
@@ -243,7 +239,7 @@ impl Partition {
     async fn done(&mut self, done: Done) {
         match done {
             Done::Appended(number, settled) => {
-                self.appended.remove(&number);
+                self.appended.end(number);
                 self.in_flight_bytes -= settled.bytes;
                 if let Ok(height) = settled.offset {
                     self.reached(height + 1);

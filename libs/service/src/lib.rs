@@ -30,6 +30,7 @@ pub mod tasks;
 pub mod telemetry;
 pub mod time;
 pub mod tls;
+pub mod under_way;
 
 pub use identity::{Caller, Identity, Role};
 pub use problem::{Code, Problem};

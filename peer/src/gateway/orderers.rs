@@ -3,7 +3,6 @@
 //! An orderer that surely did nothing costs a try of the next one, also if it says no for good: one may lie. One
 //! that may have ordered the transaction ends the search: whoever waits looks at the ledger before it is sent again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use service::lists::Broadcast;
 use service::mux::{self, CallError, Mux};
 use service::rpc::{BroadcastReply, BroadcastRequest, broadcast_reply};
 use service::tls::{self, Target, Trust};
+use service::under_way::UnderWay;
 use service::{Code, OnFailure, Problem, Role, Tasks};
 use tokio::time::Instant;
 
@@ -64,37 +64,29 @@ pub struct Orderers {
 /// An orderer with the calls that it has not answered yet.
 struct Asked {
     orderer: Box<dyn Orderer>,
-    under_way: Mutex<UnderWay>,
+    calls: Mutex<Calls>,
 }
 
 #[derive(Default)]
-struct UnderWay {
-    next: u64,
-    since: BTreeMap<u64, Instant>,
+struct Calls {
+    under_way: UnderWay,
     shunned_until: Option<Instant>,
 }
 
 impl Asked {
     fn is_overdue(&self) -> bool {
-        let under_way = self.under_way.lock();
-        let oldest = under_way.since.values().next();
-        let shunned = under_way.shunned_until.is_some_and(|until| Instant::now() < until);
-        shunned || oldest.is_some_and(|since| since.elapsed() >= OVERDUE)
+        let calls = self.calls.lock();
+        let shunned = calls.shunned_until.is_some_and(|until| Instant::now() < until);
+        shunned || calls.under_way.oldest().is_some_and(|age| age >= OVERDUE)
     }
 
     async fn broadcast(&self, request: BroadcastRequest, timeout: Duration) -> Result<BroadcastReply, CallError> {
-        let call = {
-            let mut under_way = self.under_way.lock();
-            under_way.next += 1;
-            let call = under_way.next;
-            under_way.since.insert(call, Instant::now());
-            call
-        };
+        let call = self.calls.lock().under_way.begin();
         let _ended = Ended { of: self, call };
         let reply = self.orderer.broadcast(request, timeout).await;
         match &reply {
-            Ok(_) => self.under_way.lock().shunned_until = None,
-            Err(CallError::Deadline { .. }) => self.under_way.lock().shunned_until = Some(Instant::now() + SHUNNED),
+            Ok(_) => self.calls.lock().shunned_until = None,
+            Err(CallError::Deadline { .. }) => self.calls.lock().shunned_until = Some(Instant::now() + SHUNNED),
             // Away or full, which it says itself.
             Err(_) => {}
         }
@@ -110,7 +102,7 @@ struct Ended<'a> {
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
-        self.of.under_way.lock().since.remove(&self.call);
+        self.of.calls.lock().under_way.end(self.call);
     }
 }
 
@@ -168,7 +160,7 @@ impl Orderers {
     pub(super) fn over(all: Vec<Box<dyn Orderer>>) -> Arc<Self> {
         let all = all.into_iter().map(|orderer| Asked {
             orderer,
-            under_way: Mutex::default(),
+            calls: Mutex::default(),
         });
         Arc::new(Orderers {
             all: all.collect(),
