@@ -190,10 +190,7 @@ async fn one(
         Err(error) => {
             // The others are still worth trying, once this is undone.
             say("healing");
-            heal::nodes(scene.cluster).await?;
-            heal::replicas(scene.cluster).await?;
-            heal::by_agents(scene.cluster, scene.agents).await?;
-            disk::uncover(scene.cluster, scene.agents).await?;
+            heal::faults(scene.cluster, scene.agents, &|line: &str| progress::say(bar, line)).await?;
             let why = causes(&error);
             recovery::recovered(scene.cluster, scene.before, scene.load).await?;
             let to_ms = scene.load.now().await?.at_ms;

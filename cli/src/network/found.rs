@@ -123,26 +123,21 @@ fn kafka(spec: &Spec, layout: &Layout) -> Result<()> {
     }
     let directory = layout.kafka();
     let authority = Authority::create(&directory.join("authority"), "kafka", KeyAlgorithm::P256, ROOT_DAYS)?;
-    broker(spec, layout, &authority)?;
+    // Every profile has a role; brokers look at none of their own authority's.
+    let mut request = Request::new(Role::Client, "broker");
+    request.dns = spec.kafka.certify.clone();
+    // As long as its authority: nothing rolls brokers by itself when it ends.
+    request.days = ROOT_DAYS - 1;
+    let issued = authority.issue(&request)?;
+    let broker = format!("{}{}", issued.key_pem, issued.certificate_pem);
+    write_whole(&directory.join("broker.pem"), broker.as_bytes(), true)?;
+    write_whole(&directory.join("ca.pem"), issued.root_pem.as_bytes(), false)?;
     let mut members = String::new();
     for name in spec.organisation_names() {
         members +=
             &fs::read_to_string(layout.root_certificate(&name)).with_context(|| format!("the root of {name}"))?;
     }
     write_whole(&directory.join("members.pem"), members.as_bytes(), false)
-}
-
-/// As long as its authority: nothing rolls brokers by itself when it ends.
-fn broker(spec: &Spec, layout: &Layout, authority: &Authority) -> Result<()> {
-    // Every profile has a role; brokers look at none of their own authority's.
-    let mut request = Request::new(Role::Client, "broker");
-    request.dns = spec.kafka.certify.clone();
-    request.days = ROOT_DAYS - 1;
-    let issued = authority.issue(&request)?;
-    let broker = format!("{}{}", issued.key_pem, issued.certificate_pem);
-    let directory = layout.kafka();
-    write_whole(&directory.join("broker.pem"), broker.as_bytes(), true)?;
-    write_whole(&directory.join("ca.pem"), issued.root_pem.as_bytes(), false)
 }
 
 /// Packages every contract once; the digest of each by the contract's name.

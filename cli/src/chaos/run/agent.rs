@@ -152,10 +152,11 @@ impl Agents {
     /// Leaves no room on the pod's volume.
     pub async fn fill(&self, pod: &Pod) -> Result<()> {
         let file = format!("/proc/$1/root{}/{FILLER}", pod.data);
+        // Whoever owns the directory could make a link of that name, which would lead to the node's own files.
         // At once where the file system can, and the rest by writing it.
         let script = format!(
-            // Whoever owns the directory could make a link of that name, which would lead to the node's own files.
-            "[ -e {file} ] || [ -L {file} ] && exit 5\nfree() {{ stat -f -c '%S %a' /proc/$1/root{} | {{ read size blocks; echo $((size * blocks)); }}; }}\n\
+            "[ -e {file} ] || [ -L {file} ] && exit 5\n\
+             free() {{ stat -f -c '%S %a' /proc/$1/root{} | {{ read size blocks; echo $((size * blocks)); }}; }}\n\
              fallocate -l $(free $1) {file} 2>/dev/null\n\
              dd if=/dev/zero bs=64k >> {file} 2>/dev/null\n\
              [ $(free $1) -lt 4194304 ]",

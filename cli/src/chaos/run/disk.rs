@@ -7,7 +7,7 @@ use super::{
     agent::Agents,
     cluster::{Cluster, MARK, Pod},
     kubectl::{IGNORE_NOT_FOUND, items, text},
-    volume::claim,
+    volume::{claim, pod_of},
 };
 
 /// What a peer's whole ledger fits into, and is soon filled.
@@ -73,7 +73,7 @@ pub async fn uncover(cluster: &Cluster, agents: &Agents) -> Result<()> {
         for (agent, _) in running {
             agents.script(&agent, &script).await?;
         }
-        delete(cluster, claim.trim_start_matches("data-")).await?;
+        delete(cluster, pod_of(claim)).await?;
         cluster
             .kubectl
             .run(&["annotate", "pvc", claim, &format!("{MARK}-")])

@@ -101,19 +101,14 @@ pub const SHORT: &[&str] = &["pod-orderer", "pod-peer", "pod-worker", "pod-kafka
 
 impl Fault {
     /// Pods of which kinds there must be, for it to be tried.
-    pub fn needs(self) -> &'static [Component] {
+    pub fn needs(self) -> Vec<Component> {
         match self {
-            Fault::Kill(_, Which::One(kind) | Which::All(kind) | Which::OfOrganisation(kind)) => match kind {
-                Component::Kafka => &[Component::Kafka],
-                Component::Orderer => &[Component::Orderer],
-                Component::Peer => &[Component::Peer],
-                Component::Worker => &[Component::Worker],
-            },
-            Fault::EachBroker | Fault::Outage | Fault::LoseBrokerVolume => &[Component::Kafka],
-            Fault::CutOff => &[Component::Kafka, Component::Orderer],
-            Fault::Freeze => &[Component::Orderer],
-            Fault::LosePeerVolume | Fault::FullDisk => &[Component::Peer],
-            Fault::PowerCut | Fault::Drain | Fault::Roll | Fault::Upgrade => &[],
+            Fault::Kill(_, Which::One(kind) | Which::All(kind) | Which::OfOrganisation(kind)) => vec![kind],
+            Fault::EachBroker | Fault::Outage | Fault::LoseBrokerVolume => vec![Component::Kafka],
+            Fault::CutOff => vec![Component::Kafka, Component::Orderer],
+            Fault::Freeze => vec![Component::Orderer],
+            Fault::LosePeerVolume | Fault::FullDisk => vec![Component::Peer],
+            Fault::PowerCut | Fault::Drain | Fault::Roll | Fault::Upgrade => Vec::new(),
         }
     }
 

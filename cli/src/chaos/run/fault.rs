@@ -29,6 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const DRAINED_WITHIN: Duration = Duration::from_secs(240);
 const ROLLED_WITHIN: Duration = Duration::from_secs(300);
 const UPGRADED_WITHIN: Duration = Duration::from_secs(600);
+const NO_SPARE: &str = "no organisation has a second peer";
 /// Until a fault shows: the calls under way have ended.
 const SHOWS: Duration = Duration::from_secs(10);
 
@@ -84,12 +85,12 @@ impl Scene<'_> {
     async fn lacks(&self, fault: Fault) -> Result<Option<String>> {
         let pods = self.cluster.pods().await?;
         let of = |kind: Component| pods.iter().filter(move |pod| pod.component == kind);
-        if let Some(none) = fault.needs().iter().find(|kind| of(**kind).next().is_none()) {
+        if let Some(none) = fault.needs().into_iter().find(|kind| of(*kind).next().is_none()) {
             return Ok(Some(format!("the release has no pod of kind {}", none.word())));
         }
-        let spare = largest(of(Component::Peer).cloned().collect()).len() > 1;
         let needs_spare = matches!(fault, Fault::LosePeerVolume | Fault::FullDisk);
-        Ok((needs_spare && !spare).then(|| "no organisation has a second peer".to_owned()))
+        let is_without = needs_spare && spare(of(Component::Peer).cloned().collect()).is_none();
+        Ok(is_without.then(|| NO_SPARE.to_owned()))
     }
 
     async fn kill(&self, how: How, which: Which) -> Result<Made> {
@@ -278,11 +279,8 @@ impl Scene<'_> {
         Ok(begun.elapsed().as_secs())
     }
 
-    /// A peer that does not sign for its organisation and is not its only one: the last of the largest.
     async fn spare_peer(&self) -> Result<Pod> {
-        let peers = largest(self.cluster.of(Component::Peer).await?);
-        ensure!(peers.len() > 1, "no organisation has a second peer");
-        last(peers)
+        spare(self.cluster.of(Component::Peer).await?).context(NO_SPARE)
     }
 
     async fn lose(&self, pod: Pod) -> Result<String> {
@@ -372,6 +370,12 @@ fn largest(pods: Vec<Pod>) -> Vec<Pod> {
     }
     // Of equals `max_by_key` takes the last.
     by.into_values().rev().max_by_key(Vec::len).unwrap_or_default()
+}
+
+/// A peer that does not sign for its organisation and is not its only one: the last of the largest.
+fn spare(peers: Vec<Pod>) -> Option<Pod> {
+    let mut peers = largest(peers);
+    if peers.len() > 1 { peers.pop() } else { None }
 }
 
 fn last(mut pods: Vec<Pod>) -> Result<Pod> {

@@ -31,19 +31,25 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Everything; `say` hears what was found.
 pub async fn all(cluster: &Cluster, say: &dyn Fn(&str)) -> Result<()> {
     let agents = Agents::of(cluster);
+    faults(cluster, &agents, say).await?;
+    pod::delete(cluster).await?;
+    agents.delete().await
+}
+
+/// Everything but the load and the agents.
+pub async fn faults(cluster: &Cluster, agents: &Agents, say: &dyn Fn(&str)) -> Result<()> {
     for node in nodes(cluster).await? {
         say(&format!("{node} is back"));
     }
     for set in replicas(cluster).await? {
         say(&format!("{set} has its replicas again"));
     }
-    by_agents(cluster, &agents).await?;
-    disk::uncover(cluster, &agents).await?;
+    by_agents(cluster, agents).await?;
+    disk::uncover(cluster, agents).await?;
     for claim in volume::finish(cluster).await? {
         say(&format!("{claim}, which was being lost, is lost"));
     }
-    pod::delete(cluster).await?;
-    agents.delete().await
+    Ok(())
 }
 
 /// Drained nodes take pods again, stopped ones are started; their names.

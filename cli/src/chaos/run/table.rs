@@ -111,19 +111,10 @@ impl Row {
 
     /// What is said while the next one runs.
     pub fn line(&self) -> String {
-        let cells = HEAD
-            .iter()
-            .zip(self.cells())
-            .skip(2)
-            .filter(|(_, cell)| !cell.is_empty());
-        let cells: Vec<String> = cells.map(|(head, cell)| format!("{head} {cell}")).collect();
-        format!(
-            "{}: {} ({}): {}",
-            self.experiment,
-            self.cells()[1],
-            cells.join(", "),
-            self.detail
-        )
+        let cells = self.cells();
+        let numbers = HEAD.iter().zip(&cells).skip(2).filter(|(_, cell)| !cell.is_empty());
+        let numbers: Vec<String> = numbers.map(|(head, cell)| format!("{head} {cell}")).collect();
+        format!("{}: {} ({}): {}", cells[0], cells[1], numbers.join(", "), self.detail)
     }
 
     fn cells(&self) -> Vec<String> {

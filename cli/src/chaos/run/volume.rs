@@ -24,6 +24,11 @@ pub fn claim(pod: &Pod) -> String {
     format!("data-{}", pod.name)
 }
 
+/// The other way round.
+pub fn pod_of(claim: &str) -> &str {
+    claim.trim_start_matches("data-")
+}
+
 /// The old claim is gone and a new one is there when this returns.
 pub async fn lose(cluster: &Cluster, pod: &Pod) -> Result<()> {
     let (kubectl, claim) = (&cluster.kubectl, claim(pod));
@@ -64,8 +69,7 @@ pub async fn finish(cluster: &Cluster) -> Result<Vec<String>> {
     {
         let claim = text(marked, "/metadata/name");
         if marked.pointer("/metadata/deletionTimestamp").is_some() {
-            let pod = claim.trim_start_matches("data-");
-            kubectl.delete_at_once([pod], &[IGNORE_NOT_FOUND]).await?;
+            kubectl.delete_at_once([pod_of(claim)], &[IGNORE_NOT_FOUND]).await?;
             finished.push(claim.to_owned());
         } else {
             kubectl.run(&["annotate", "pvc", claim, &format!("{MARK}-")]).await?;
