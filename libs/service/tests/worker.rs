@@ -157,6 +157,10 @@ async fn serve(tasks: &Tasks, world: &World, modules: Vec<Vec<u8>>, access: Acce
     address
 }
 
+fn anybody() -> Access {
+    Access::new().allow(rpc::path::WORKER, |_| true)
+}
+
 async fn next(exchange: &mut Exchange<Work>) -> From {
     exchange
         .next(5 * SECOND)
@@ -241,13 +245,7 @@ async fn exchanges_go_back_and_forth_side_by_side() {
 async fn calls_on_a_worker_that_ends_are_done_or_lost_to_another() {
     let world = World::new(Keys::P256);
     let tasks = Tasks::new();
-    let address = serve(
-        &tasks,
-        &world,
-        vec![vec![7]],
-        Access::new().allow(rpc::path::WORKER, |_| true),
-    )
-    .await;
+    let address = serve(&tasks, &world, vec![vec![7]], anybody()).await;
 
     let (client, ours) = (world.trust(world.hospital.identity("peer0"), None), Tasks::new());
     let channel = client
@@ -341,13 +339,7 @@ async fn a_full_queue_refuses_what_is_sent_alone_and_keeps_the_rest() {
 async fn an_exchange_under_way_keeps_its_id() {
     let world = World::new(Keys::P256);
     let tasks = Tasks::new();
-    let address = serve(
-        &tasks,
-        &world,
-        vec![vec![7]],
-        Access::new().allow(rpc::path::WORKER, |_| true),
-    )
-    .await;
+    let address = serve(&tasks, &world, vec![vec![7]], anybody()).await;
 
     let client = world.trust(world.hospital.identity("peer0"), None);
     let channel = client

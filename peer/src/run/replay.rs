@@ -1,8 +1,8 @@
 //! How far behind the log this peer is, and whether it has come to where the log ended when it began.
 //!
-//! Until then it is alive and not ready, and answers no query: what it would answer is old. While Kafka is away nobody knows where the log ends;
-//! then what was committed before is served, if there is anything. Once ready it stays so: a peer that falls behind later
-//! is slow, and taking it out of service would put its load on others.
+//! Until then it is alive and not ready, and answers no query: what it would answer is old. While Kafka is away nobody
+//! knows where the log ends; then what was committed before is served, if there is anything. Once ready it stays so: a
+//! peer that falls behind later is slow, and taking it out of service would put its load on others.
 
 use std::{
     sync::{Arc, atomic::Ordering},
