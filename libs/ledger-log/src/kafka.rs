@@ -5,7 +5,7 @@
 //!  read   ──► read::Readers    ── few consumers, each shared by many readers (a queue per partition)
 //!  ensure ──► topics           ── create, or compare with what is there
 //!  bounds ──► ask::Asker       ── questions, on a client of their own
-//!                link::Link    ── does the cluster answer? (health and metrics only)
+//!                link::Link    ── does the cluster answer? In doubt every client is reminded of the brokers
 //! ```
 //!
 //! Promises beyond the trait's: it goes on by itself after the cluster was away; what waits to be sent
@@ -36,12 +36,14 @@ mod append;
 mod ask;
 mod link;
 mod read;
+mod remind;
 mod topics;
 
 use append::Appender;
 use ask::Asker;
 use link::Link;
 use read::Readers;
+use remind::Brokers;
 
 /// Records that fit one Kafka batch; several small ones share it, a bigger one has its own.
 pub(crate) const BATCH_BYTES: usize = 1_000_000;
@@ -204,6 +206,10 @@ fn client_config(settings: &KafkaSettings) -> Result<ClientConfig, OpenError> {
         }
         config.set(name, value);
     }
+    if settings.properties.contains_key("debug") {
+        // Who asks for it means to read it: under `librdkafka=debug`.
+        config.set_log_level(RDKafkaLogLevel::Debug);
+    }
     // A mistyped property is found here, not at first use, and its value is not repeated.
     config.create_native_config().map_err(open_error)?;
     Ok(config)
@@ -235,11 +241,25 @@ pub struct KafkaLog {
 
 struct Inner {
     config: ClientConfig,
+    clients: Arc<Clients>,
+    link: Arc<Link>,
+    probe: tokio::task::JoinHandle<()>,
+}
+
+/// Everything of this log that speaks to Kafka.
+struct Clients {
     appender: Appender,
     readers: Arc<Readers>,
     asker: Arc<Asker>,
-    link: Arc<Link>,
-    probe: tokio::task::JoinHandle<()>,
+    brokers: Brokers,
+}
+
+impl Clients {
+    fn remind(&self) {
+        self.appender.remind(&self.brokers);
+        self.readers.remind(&self.brokers);
+        self.asker.remind(&self.brokers);
+    }
 }
 
 impl Drop for Inner {
@@ -254,17 +274,18 @@ impl KafkaLog {
     pub fn open(settings: &KafkaSettings) -> Result<KafkaLog, OpenError> {
         let config = client_config(settings)?;
         let link = Arc::new(Link::new());
-        let appender = Appender::new(&config, settings, link.clone())?;
-        let readers = Arc::new(Readers::new(&config, settings, link.clone()));
-        let asker = Arc::new(Asker::new(&config, link.clone()).map_err(open_error)?);
+        let clients = Arc::new(Clients {
+            appender: Appender::new(&config, settings, link.clone())?,
+            readers: Arc::new(Readers::new(&config, settings, link.clone())),
+            asker: Arc::new(Asker::new(&config, link.clone()).map_err(open_error)?),
+            brokers: Brokers::new(settings),
+        });
         #[expect(clippy::disallowed_methods, reason = "Inner owns it and ends it")]
-        let probe = tokio::spawn(link::probe(link.clone(), Arc::downgrade(&asker)));
+        let probe = tokio::spawn(link::probe(link.clone(), Arc::downgrade(&clients)));
         Ok(KafkaLog {
             inner: Arc::new(Inner {
                 config,
-                appender,
-                readers,
-                asker,
+                clients,
                 link,
                 probe,
             }),
@@ -277,24 +298,27 @@ impl Log for KafkaLog {
     async fn ensure(&self, topics: &[TopicSpec], allow_unsafe: bool) -> Result<(), TopicError> {
         topics::ensure(&self.inner.config, topics, allow_unsafe, &self.inner.link).await?;
         for topic in topics {
-            self.inner.appender.limit(topic.name.clone(), topic.record_bytes_max);
+            self.inner
+                .clients
+                .appender
+                .limit(topic.name.clone(), topic.record_bytes_max);
         }
         Ok(())
     }
 
     fn append(&self, to: &TopicPartition, value: Bytes) -> BoxFuture<'static, Result<u64, AppendError>> {
-        self.inner.appender.append(to, value)
+        self.inner.clients.appender.append(to, value)
     }
 
     async fn bounds(&self, of: &TopicPartition) -> Result<(u64, u64), ReadError> {
-        self.inner.asker.bounds(of).await
+        self.inner.clients.asker.bounds(of).await
     }
 
     async fn read(&self, of: &TopicPartition, from: u64) -> Result<Box<dyn Reader>, ReadError> {
         // A new leader may need a moment to know its end: what looks like a lost tail is asked again.
         let mut patience = [Duration::from_millis(200), Duration::from_millis(800)].into_iter();
         let (low, high) = loop {
-            let (low, high) = self.inner.asker.bounds(of).await?;
+            let (low, high) = self.inner.clients.asker.bounds(of).await?;
             if from <= high {
                 break (low, high);
             }
@@ -310,7 +334,8 @@ impl Log for KafkaLog {
                 high,
             });
         }
-        let reader = self.inner.readers.open(of, from, self.inner.asker.clone())?;
+        let Clients { readers, asker, .. } = &*self.inner.clients;
+        let reader = readers.open(of, from, asker.clone())?;
         Ok(Box::new(reader))
     }
 
@@ -367,9 +392,9 @@ mod tests {
             partition: 0,
         };
         assert_eq!(log.append(&to, Bytes::from_static(b"one")).await.unwrap(), 0);
-        log.inner.appender.fail_for_test();
+        log.inner.clients.appender.fail_for_test();
         assert_eq!(log.append(&to, Bytes::from_static(b"two")).await.unwrap(), 1);
-        log.inner.appender.fail_for_test();
+        log.inner.clients.appender.fail_for_test();
         assert_eq!(log.append(&to, Bytes::from_static(b"three")).await.unwrap(), 2);
     }
 }

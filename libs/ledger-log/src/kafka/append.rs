@@ -31,6 +31,7 @@ use super::{
     BATCH_BYTES, BATCH_OVERHEAD_BYTES, KafkaSettings, OpenError,
     link::{Context, Link},
     open_error, reason,
+    remind::Brokers,
 };
 use crate::{
     AppendError, TopicPartition,
@@ -38,6 +39,9 @@ use crate::{
 };
 
 type Client = ThreadedProducer<Deliveries>;
+
+/// An append takes milliseconds. After this somebody looks why.
+const OVERDUE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Appender {
     config: ClientConfig,
@@ -107,12 +111,21 @@ impl Appender {
             }))
             .boxed();
         }
-        let (done, outcome) = oneshot::channel();
+        let (done, mut outcome) = oneshot::channel();
         let (refused, unknown) = (topic.refused.clone(), topic.unknown.clone());
+        let link = self.link.clone();
         let deadline = Instant::now() + self.timeout;
         match self.enqueue(to, &value, Box::new(Pending::new(topic, value.len(), deadline, done))) {
             Ok(()) => async move {
-                match tokio::time::timeout_at(deadline.into(), outcome).await {
+                let overdue = tokio::time::timeout(OVERDUE, &mut outcome).await;
+                let ended = match overdue {
+                    Ok(ended) => Ok(ended),
+                    Err(_) => {
+                        link.wonder();
+                        tokio::time::timeout_at(deadline.into(), outcome).await
+                    }
+                };
+                match ended {
                     Ok(Ok(outcome)) => outcome,
                     // The sender goes only with the client, which purges what it holds first.
                     Ok(Err(_)) => Err(AppendError::Unknown("the log was closed".into())),
@@ -130,6 +143,10 @@ impl Appender {
                 ready(Err(AppendError::Unavailable(reason(&error)))).boxed()
             }
         }
+    }
+
+    pub fn remind(&self, brokers: &Brokers) {
+        brokers.remind(self.client.read().client());
     }
 
     fn enqueue(&self, to: &TopicPartition, value: &Bytes, pending: Box<Pending>) -> Result<(), KafkaError> {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{
     link::{Context, Link},
     reason,
+    remind::Brokers,
 };
 use crate::{ReadError, TopicPartition};
 
@@ -68,6 +69,10 @@ impl Asker {
     /// The client's own errors and logs, which somebody must take.
     pub fn listen(&self) {
         while self.client.poll(Duration::ZERO).is_some() {}
+    }
+
+    pub fn remind(&self, brokers: &Brokers) {
+        brokers.remind(self.client.client());
     }
 
     /// librdkafka's questions block: they have a thread of their own, and a deadline inside.

@@ -12,7 +12,7 @@ use std::{
 use rdkafka::{ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 use tokio::sync::Notify;
 
-use super::{ask::Asker, reason};
+use super::{Clients, reason, remind::Pace};
 use crate::metrics::{ERRORS, REACHABLE};
 
 /// Silence after which the cluster is asked whether it is there.
@@ -60,6 +60,11 @@ impl Link {
     /// Something failed that says nothing certain about the whole cluster: ask it soon.
     pub fn doubt(&self, during: &'static str) {
         self.failed(during);
+        self.wonder();
+    }
+
+    /// Something takes long that is no failure yet: ask the cluster soon.
+    pub fn wonder(&self) {
         self.doubted.notify_one();
     }
 
@@ -78,14 +83,20 @@ impl Link {
     }
 }
 
-/// Asks the cluster when nobody heard from it for a second, or somebody has doubts. Ends with the log.
-pub(crate) async fn probe(link: Arc<Link>, asker: Weak<Asker>) {
+/// Asks the cluster when nobody heard from it for a second, or somebody has doubts; then every client is reminded of the
+/// brokers, too. Ends with the log.
+pub(crate) async fn probe(link: Arc<Link>, clients: Weak<Clients>) {
     let mut doubted = true;
+    let mut pace = Pace::new();
     loop {
-        let Some(asker) = asker.upgrade() else { return };
+        let Some(clients) = clients.upgrade() else { return };
+        let asker = &clients.asker;
         asker.listen();
         let asked_ms = link.now_ms();
         let quiet = asked_ms.saturating_sub(link.answered_ms.load(Relaxed)) >= QUIET.as_millis() as u64;
+        if (doubted || !link.reachable()) && pace.is_due(Instant::now()) {
+            clients.remind();
+        }
         if doubted || quiet || !link.reachable() {
             match asker.ask().await {
                 Ok(()) => link.answered(),
@@ -95,7 +106,7 @@ pub(crate) async fn probe(link: Arc<Link>, asker: Weak<Asker>) {
                 }
             }
         }
-        drop(asker);
+        drop(clients);
         let pause = if link.reachable() { QUIET } else { QUIET / 4 };
         doubted = tokio::time::timeout(pause, link.doubted.notified()).await.is_ok();
         if doubted {

@@ -33,6 +33,7 @@ use super::{
     ask::Asker,
     link::{Context, Link},
     reason,
+    remind::Brokers,
 };
 use crate::{
     ReadError, Reader, Record, TopicPartition,
@@ -120,6 +121,12 @@ impl Readers {
         };
         reader.assign().map_err(unavailable)?;
         Ok(reader)
+    }
+
+    pub fn remind(&self, brokers: &Brokers) {
+        for shared in self.clients.lock().iter() {
+            brokers.remind(shared.consumer.client());
+        }
     }
 
     /// A client on which nobody reads this partition yet.
@@ -366,6 +373,7 @@ impl Reader for KafkaReader {
                         offset = self.expected,
                         "nothing comes, though there is more: fetching anew"
                     );
+                    self.link.wonder();
                     self.again()?;
                 }
                 return match self.link.reachable() {

@@ -1,6 +1,7 @@
 //! The log's contract over memory and over real Kafka, and what only real brokers can show.
 
 mod contract;
+mod forgotten;
 mod one_broker;
 mod three_brokers;
 

@@ -171,7 +171,7 @@ async fn check_weak_topics(log: &KafkaLog, brokers: &Brokers) {
 }
 
 /// All partitions of all topics have all three replicas in sync.
-fn in_sync(brokers: &Brokers) -> bool {
+pub fn in_sync(brokers: &Brokers) -> bool {
     let client: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers.kafka.bootstrap().join(","))
         .create()
