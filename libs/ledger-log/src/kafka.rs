@@ -194,6 +194,8 @@ fn client_config(settings: &KafkaSettings) -> Result<ClientConfig, OpenError> {
     // Back within a second of the broker's return.
     config.set("reconnect.backoff.ms", "20");
     config.set("reconnect.backoff.max.ms", "500");
+    // A client that has been told of a dead leader looks again by itself after a second.
+    config.set("topic.metadata.refresh.interval.ms", "500");
     config.set("socket.keepalive.enable", "true");
     config.set("socket.nagle.disable", "true");
     config.set("socket.timeout.ms", "10000");
