@@ -105,7 +105,7 @@ impl At {
         let network = Network::load(&self.network)?;
         let session = network.connect(&self.who.organisation, &self.who.name, self.peer.as_deref())?;
         let peer = &session.peer.name;
-        if network.running(peer).is_none() {
+        if !network.may_answer(peer) {
             let flag = network.layout.flag();
             bail!("{peer} does not run; `medledger network start {peer}{flag}` starts it, `network up{flag}` all");
         }
@@ -176,6 +176,18 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[tokio::test]
+    async fn a_peer_elsewhere_may_be_asked() {
+        let (_directory, layout) = crate::cluster::extend::tests::founded();
+        let at = At {
+            network: layout.root().to_owned(),
+            who: "HospitalA/physician".parse().expect("somebody"),
+            peer: None,
+        };
+        let session = at.connect().expect("no process is looked for on this machine");
+        assert_eq!(session.peer.name, "peer0.HospitalA");
     }
 
     #[test]

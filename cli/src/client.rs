@@ -21,6 +21,9 @@ use crate::{session::Session, wallet};
 /// The gateway is given the time to say itself that it does not know.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Between one try and the next.
+pub const AGAIN_AFTER: Duration = Duration::from_millis(500);
+
 pub struct Client {
     pub session: Session,
     prepare: Mux<Prepare>,
@@ -119,6 +122,33 @@ impl Client {
         }
     }
 
+    /// As `send`, and again for as long as waiting may mend it and there is time: one transaction, however often it is
+    /// handed over.
+    pub async fn send_through(&self, call: Call, wait: Finality, within: Duration) -> End {
+        let deadline = Instant::now() + within;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let mut signed = None;
+        loop {
+            let end = match &signed {
+                None => {
+                    let (intent, end) = self.send(call.clone(), wait, left()).await;
+                    signed = intent;
+                    end
+                }
+                Some(signed) => self.submit(signed, wait, left()).await,
+            };
+            let mended_by_waiting = match &end {
+                End::Refused(problem) => passes(problem),
+                End::Unknown(_) => true,
+                End::Done(_) | End::Invalid(_) => false,
+            };
+            if !mended_by_waiting || left() <= AGAIN_AFTER {
+                return end;
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
+        }
+    }
+
     /// A query; the connection's certificate says who asks. The contract's answer.
     pub async fn evaluate(&self, call: Call, within: Duration) -> Result<Vec<u8>, Problem> {
         let intent = Some(rpc::evaluate_request::Intent::Call(call));
@@ -143,6 +173,11 @@ impl Client {
             None => Err(Problem::new(Code::Internal, "an empty reply")),
         }
     }
+}
+
+/// Whether waiting may mend it.
+pub fn passes(problem: &Problem) -> bool {
+    matches!(problem.code.http_status().as_u16(), 429 | 503 | 504)
 }
 
 /// At least 1: 0 would be the gateway's own choice.

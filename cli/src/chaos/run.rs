@@ -67,6 +67,9 @@ pub struct RunArgs {
     /// Milliseconds between one thing and the next of the same client
     #[arg(long, value_name = "MS", default_value_t = 100)]
     pub pause_ms: u64,
+    /// Limits of gaps are so many times as long: for machines that do other things besides
+    #[arg(long, value_name = "TIMES", default_value_t = 1)]
+    pub slack: u32,
     /// The agents' image: anything with /bin/busybox
     #[arg(long, value_name = "IMAGE", env = "CHAOS_AGENT_IMAGE", default_value = AGENT_IMAGE)]
     pub agent_image: String,
@@ -87,7 +90,10 @@ pub async fn run(args: &RunArgs, output: Output) -> Result<()> {
         true => experiments::SHORT.iter().map(|name| (*name).to_owned()).collect(),
         false => args.experiments.clone(),
     };
-    let chosen = experiments::chosen(&names)?;
+    let chosen: Vec<Experiment> = experiments::chosen(&names)?
+        .into_iter()
+        .map(|experiment| experiment.eased(args.slack))
+        .collect();
     let bar = progress::spinner("looking at the cluster");
     let cluster = Cluster::find(&args.release.namespace, &args.release.release).await?;
     let tasks = Tasks::new();
@@ -129,7 +135,7 @@ pub async fn heal(release: &Release) -> Result<()> {
 async fn all(
     args: &RunArgs,
     cluster: &Cluster,
-    chosen: &[&Experiment],
+    chosen: &[Experiment],
     tasks: &Tasks,
     report: &mut Report,
     bar: &ProgressBar,

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use futures::{StreamExt as _, stream};
 use rand::{Rng as _, SeedableRng as _, seq::IndexedRandom as _};
@@ -17,7 +17,6 @@ use crate::{
     client::{Client, End},
     network::{self, Network, spec::RECORDS},
     patients::{PATIENTS_MAX, SEED, patient},
-    unary,
 };
 
 #[derive(Debug, Args)]
@@ -130,7 +129,7 @@ pub async fn send(network: &Network, load: &Load) -> Result<Sent> {
             let facility = &facilities[pick(&mut chance, &weights)];
             let number = patient(load.seed, chance.random_range(0..PATIENTS_MAX)).personal_number;
             let call = calls::add_encounter(&load.contract, &number, &encounter(&mut chance, &facility.area));
-            match facility.staff.send(call, Finality::Committed, WITHIN).await.1 {
+            match facility.staff.send_through(call, Finality::Committed, WITHIN).await {
                 End::Done(_) => Ok(()),
                 end => Err(anyhow::anyhow!("an encounter at {}: {end:?}", facility.name)),
             }
@@ -185,12 +184,12 @@ async fn state_beds(load: &Load, facility: &Facility, index: u64) -> Result<()> 
             json!({"kind": kind, "staffed": staffed, "occupied": chance.random_range(staffed / 2..=staffed + 1)})
         })
         .into();
-    let session = &facility.staff.session;
-    let version = beds::present(session, &load.contract, &facility.name).await?;
+    let version = beds::present(&facility.staff.session, &load.contract, &facility.name).await?;
     let call = calls::set_beds(&load.contract, &facility.name, version, &json!(beds));
-    let stated = unary::submit(session, call, true, Finality::Committed, WITHIN).await;
-    stated.with_context(|| format!("the beds of {}", facility.name))?;
-    Ok(())
+    match facility.staff.send_through(call, Finality::Committed, WITHIN).await {
+        End::Done(_) => Ok(()),
+        end => Err(anyhow::anyhow!("the beds of {}: {end:?}", facility.name)),
+    }
 }
 
 fn encounter(chance: &mut ChaCha8Rng, area: &str) -> Value {

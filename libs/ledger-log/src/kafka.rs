@@ -14,8 +14,8 @@
 //!
 //! What it cannot promise: whoever may write to a topic *with Kafka transactions* puts markers into
 //! it, which take offsets and are never delivered: a reader sees a gap. Give nobody the right on
-//! transactional ids; orderers need `Write` on topics and `IdempotentWrite`, peers `Read`, and both
-//! `Describe`.
+//! transactional ids; orderers need `Write` on topics (before Kafka 3.0 `IdempotentWrite` besides), peers
+//! `Read`, and both `Describe`.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -194,8 +194,6 @@ fn client_config(settings: &KafkaSettings) -> Result<ClientConfig, OpenError> {
     // Back within a second of the broker's return.
     config.set("reconnect.backoff.ms", "20");
     config.set("reconnect.backoff.max.ms", "500");
-    // A client that has been told of a dead leader looks again by itself after a second.
-    config.set("topic.metadata.refresh.interval.ms", "500");
     config.set("socket.keepalive.enable", "true");
     config.set("socket.nagle.disable", "true");
     config.set("socket.timeout.ms", "10000");

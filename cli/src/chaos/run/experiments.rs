@@ -121,6 +121,16 @@ impl Fault {
     }
 }
 
+impl Experiment {
+    /// Where its gap has a limit, so many times that.
+    pub fn eased(&self, times: u32) -> Experiment {
+        Experiment {
+            gap_max: self.gap_max.map(|max| max * times),
+            ..*self
+        }
+    }
+}
+
 /// Those of the names, in the order that they are given; none named: all.
 pub fn chosen(names: &[String]) -> Result<Vec<&'static Experiment>> {
     if names.is_empty() {

@@ -166,8 +166,9 @@ fn list(of: &TopicPartition, offset: Offset) -> Result<TopicPartitionList, Kafka
     Ok(list)
 }
 
-/// After so long without a record it is asked whether there is one. Partitions with heartbeats are never so quiet.
-const QUIET: Duration = Duration::from_secs(5);
+/// After so long without a record it is asked whether there is one: after a change of leaders librdkafka sometimes stops
+/// fetching without an error. Partitions with heartbeats are never so quiet.
+const QUIET: Duration = Duration::from_secs(2);
 
 pub(crate) struct KafkaReader {
     of: TopicPartition,
