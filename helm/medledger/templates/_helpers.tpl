@@ -253,7 +253,14 @@ imagePullSecrets:
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $root.Values.tolerations }}
+{{- $tolerations := $root.Values.tolerations }}
+{{- if eq (index . 1) "worker" }}
+{{- /* Without state: another node takes its place long before the five minutes that others are given. */}}
+{{- range list "not-ready" "unreachable" }}
+{{- $tolerations = append $tolerations (dict "key" (printf "node.kubernetes.io/%s" .) "operator" "Exists" "effect" "NoExecute" "tolerationSeconds" 20) }}
+{{- end }}
+{{- end }}
+{{- with $tolerations }}
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -264,15 +271,20 @@ terminationGracePeriodSeconds: {{ add (int $root.Values.terminationGracePeriodSe
 # Our names are whole; the first look-up is the right one.
 dnsConfig: {options: [{name: ndots, value: "2"}]}
 topologySpreadConstraints:
+  {{- $component := index . 1 }}
+  {{- $hard := has $component (list "kafka" "orderer") }}
+  {{- /* Each organisation's apart from each other, and all of them: no node has every worker. Any two orderers do the same work. */}}
+  {{- $groups := ternary (list (index . 2) "") (list "") (has $component (list "worker" "peer")) }}
+  {{- range $organisation := $groups }}
   - maxSkew: 1
     topologyKey: {{ $root.Values.topologySpread.topologyKey }}
-    whenUnsatisfiable: {{ if has (index . 1) (list "kafka" "orderer") }}{{ $root.Values.topologySpread.whenUnsatisfiable }}{{ else }}ScheduleAnyway{{ end }}
+    whenUnsatisfiable: {{ ternary $root.Values.topologySpread.whenUnsatisfiable "ScheduleAnyway" $hard }}
     # A node that is drained or dead is nobody's place.
     nodeTaintsPolicy: Honor
     labelSelector:
       matchLabels:
-        {{- /* Orderers of all organisations together: any two do the same work. */}}
-        {{- include "medledger.selector" (list $root (index . 1) (ternary "" (index . 2) (eq (index . 1) "orderer"))) | nindent 8 }}
+        {{- include "medledger.selector" (list $root $component $organisation) | nindent 8 }}
+  {{- end }}
 {{- end }}
 
 {{/* Kafka away, peers away, workers away: nothing of it restarts a process. */}}
