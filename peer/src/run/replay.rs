@@ -21,8 +21,9 @@ use crate::{ledger::Ledger, metrics::ledger as metrics};
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The log is asked for its ends so often, once this peer has caught up.
 const ASK_EVERY: Duration = Duration::from_secs(5);
-/// How long a log that does not answer is waited for before what is here is served.
-const LOG_PATIENCE: Duration = Duration::from_secs(3);
+/// How long a log that does not answer is waited for before what is here is served: a node that has just come back finds
+/// nobody for some seconds.
+const LOG_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) async fn watch(tasks: Tasks, check: Check, ledger: Arc<Ledger>) {
     let began = Instant::now();
