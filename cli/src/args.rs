@@ -178,18 +178,6 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    #[tokio::test]
-    async fn a_peer_elsewhere_may_be_asked() {
-        let (_directory, layout) = crate::cluster::extend::tests::founded();
-        let at = At {
-            network: layout.root().to_owned(),
-            who: "HospitalA/physician".parse().expect("somebody"),
-            peer: None,
-        };
-        let session = at.connect().expect("no process is looked for on this machine");
-        assert_eq!(session.peer.name, "peer0.HospitalA");
-    }
-
     #[test]
     fn newcomers_commands_parse() {
         for line in [

@@ -266,6 +266,18 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn a_peer_elsewhere_may_be_asked() {
+        let (_directory, layout) = founded();
+        let at = crate::args::At {
+            network: layout.root().to_owned(),
+            who: "HospitalA/physician".parse().expect("somebody"),
+            peer: None,
+        };
+        let session = at.connect().expect("no process is looked for on this machine");
+        assert_eq!(session.peer.name, "peer0.HospitalA");
+    }
+
     #[test]
     fn keys_go_to_those_who_use_them_and_to_nobody_else() {
         let (_directory, layout) = founded();
