@@ -270,21 +270,29 @@ priorityClassName: {{ . }}
 terminationGracePeriodSeconds: {{ add (int $root.Values.terminationGracePeriodSeconds) (ternary (include "medledger.orderer.stagger" $root | int) 0 (eq (index . 1) "orderer")) }}
 # Our names are whole; the first look-up is the right one.
 dnsConfig: {options: [{name: ndots, value: "2"}]}
+{{- $component := index . 1 }}
 topologySpreadConstraints:
-  {{- $component := index . 1 }}
-  {{- $hard := has $component (list "kafka" "orderer") }}
-  {{- /* Each organisation's apart from each other, and all of them: no node has every worker. Any two orderers do the same work. */}}
-  {{- $groups := ternary (list (index . 2) "") (list "") (has $component (list "worker" "peer")) }}
-  {{- range $organisation := $groups }}
   - maxSkew: 1
     topologyKey: {{ $root.Values.topologySpread.topologyKey }}
-    whenUnsatisfiable: {{ ternary $root.Values.topologySpread.whenUnsatisfiable "ScheduleAnyway" $hard }}
+    whenUnsatisfiable: {{ ternary $root.Values.topologySpread.whenUnsatisfiable "ScheduleAnyway" (has $component (list "kafka" "orderer")) }}
     # A node that is drained or dead is nobody's place.
     nodeTaintsPolicy: Honor
     labelSelector:
       matchLabels:
-        {{- include "medledger.selector" (list $root $component $organisation) | nindent 8 }}
-  {{- end }}
+        {{- /* Of all organisations together: any two orderers do the same work, and no node has every worker. */}}
+        {{- include "medledger.selector" (list $root $component "") | nindent 8 }}
+{{- if has $component (list "worker" "peer") }}
+affinity:
+  podAntiAffinity:
+    preferredDuringSchedulingIgnoredDuringExecution:
+      # An organisation's own apart from each other.
+      - weight: 100
+        podAffinityTerm:
+          topologyKey: {{ $root.Values.topologySpread.topologyKey }}
+          labelSelector:
+            matchLabels:
+              {{- include "medledger.selector" (list $root $component (index . 2)) | nindent 14 }}
+{{- end }}
 {{- end }}
 
 {{/* Kafka away, peers away, workers away: nothing of it restarts a process. */}}
