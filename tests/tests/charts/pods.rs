@@ -122,6 +122,13 @@ impl<'a> Pod<'a> {
                 !list(spec, "/topologySpreadConstraints").is_empty(),
                 "no topologySpreadConstraints",
             );
+            // What the API refuses at an install, and merges at an upgrade.
+            let rules = list(spec, "/topologySpreadConstraints");
+            let keys: std::collections::BTreeSet<String> = rules
+                .iter()
+                .map(|rule| format!("{} {}", rule["topologyKey"], rule["whenUnsatisfiable"]))
+                .collect();
+            must(keys.len() == rules.len(), "two topologySpreadConstraints of one key");
             // The tools' pod does nothing by itself: nothing can be asked.
             for container in list(spec, "/containers").iter().filter(|_| self.component() != "tools") {
                 for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
