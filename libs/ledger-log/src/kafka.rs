@@ -381,6 +381,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_impatient_caller_is_told_in_its_own_time() {
+        let mut settings = KafkaSettings::new(["127.0.0.1:9"]);
+        settings.append_timeout_ms = 1_000;
+        let log = KafkaLog::open(&settings).unwrap();
+        let to = TopicPartition {
+            topic: "t".into(),
+            partition: 0,
+        };
+        let began = std::time::Instant::now();
+        let ended = log.append(&to, Bytes::from_static(b"one")).await;
+        assert!(matches!(ended, Err(AppendError::Unknown(_))), "{ended:?}");
+        assert!(began.elapsed() < append::OVERDUE, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
     async fn a_producer_that_gave_up_is_replaced() {
         // librdkafka's own stand-in for a cluster; real brokers are in the integration tests.
         let cluster = rdkafka::mocking::MockCluster::new(1).unwrap();

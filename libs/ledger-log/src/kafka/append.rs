@@ -41,7 +41,7 @@ use crate::{
 type Client = ThreadedProducer<Deliveries>;
 
 /// An append takes milliseconds. After this somebody looks why.
-const OVERDUE: Duration = Duration::from_secs(2);
+pub(crate) const OVERDUE: Duration = Duration::from_secs(2);
 
 pub(crate) struct Appender {
     config: ClientConfig,
@@ -114,17 +114,15 @@ impl Appender {
         let (done, mut outcome) = oneshot::channel();
         let (refused, unknown) = (topic.refused.clone(), topic.unknown.clone());
         let link = self.link.clone();
-        let deadline = Instant::now() + self.timeout;
+        let began = Instant::now();
+        let (overdue, deadline) = (began + OVERDUE, began + self.timeout);
         match self.enqueue(to, &value, Box::new(Pending::new(topic, value.len(), deadline, done))) {
             Ok(()) => async move {
-                let overdue = tokio::time::timeout(OVERDUE, &mut outcome).await;
-                let ended = match overdue {
-                    Ok(ended) => Ok(ended),
-                    Err(_) => {
-                        link.wonder();
-                        tokio::time::timeout_at(deadline.into(), outcome).await
-                    }
-                };
+                let mut ended = tokio::time::timeout_at(overdue.min(deadline).into(), &mut outcome).await;
+                if ended.is_err() {
+                    link.wonder();
+                    ended = tokio::time::timeout_at(deadline.into(), outcome).await;
+                }
                 match ended {
                     Ok(Ok(outcome)) => outcome,
                     // The sender goes only with the client, which purges what it holds first.
