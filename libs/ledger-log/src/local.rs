@@ -125,6 +125,11 @@ impl LocalKafka {
         self.brokers[index].lock().kill()
     }
 
+    /// Asks one broker to end in order, and does not wait.
+    pub fn ask_to_end(&self, index: usize) -> Result<(), LocalError> {
+        self.brokers[index].lock().ask_to_end()
+    }
+
     /// Starts one broker on the data it has, and waits until it answers.
     pub async fn start_broker(&self, index: usize) -> Result<(), LocalError> {
         self.spawn(index).await?;
@@ -135,8 +140,8 @@ impl LocalKafka {
     /// Asks all brokers to end, kills those that do not within some seconds. Data stays.
     pub async fn stop(&self) -> Result<(), LocalError> {
         // Together: a broker that leaves alone waits for a controller to talk to.
-        for broker in &self.brokers {
-            broker.lock().ask_to_end()?;
+        for index in 0..self.brokers.len() {
+            self.ask_to_end(index)?;
         }
         let deadline = Instant::now() + STOP_TIMEOUT;
         while self.pids().iter().any(Option::is_some) {

@@ -118,12 +118,9 @@ impl<'a> Pod<'a> {
             );
         }
         if self.stays() {
-            must(
-                !list(spec, "/topologySpreadConstraints").is_empty(),
-                "no topologySpreadConstraints",
-            );
-            // What the API refuses at an install, and merges at an upgrade.
             let rules = list(spec, "/topologySpreadConstraints");
+            must(!rules.is_empty(), "no topologySpreadConstraints");
+            // What the API refuses at an install, and merges at an upgrade.
             let keys: std::collections::BTreeSet<String> = rules
                 .iter()
                 .map(|rule| format!("{} {}", rule["topologyKey"], rule["whenUnsatisfiable"]))

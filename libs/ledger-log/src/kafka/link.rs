@@ -94,10 +94,11 @@ pub(crate) async fn probe(link: Arc<Link>, clients: Weak<Clients>) {
         asker.listen();
         let asked_ms = link.now_ms();
         let quiet = asked_ms.saturating_sub(link.answered_ms.load(Relaxed)) >= QUIET.as_millis() as u64;
-        if (doubted || !link.reachable()) && pace.is_due(Instant::now()) {
+        let in_doubt = doubted || !link.reachable();
+        if in_doubt && pace.is_due(Instant::now()) {
             clients.remind();
         }
-        if doubted || quiet || !link.reachable() {
+        if in_doubt || quiet {
             match asker.ask().await {
                 Ok(()) => link.answered(),
                 Err(error) => {

@@ -22,7 +22,6 @@ const PAUSE_LAST: Duration = Duration::from_secs(20);
 const CALM: Duration = Duration::from_secs(5);
 
 /// The configured brokers, as librdkafka wants them.
-#[derive(Clone)]
 pub(crate) struct Brokers(CString);
 
 impl Brokers {

@@ -7,6 +7,7 @@ use ledger_log::{
     Log, Reader, TopicPartition,
     kafka::{KafkaLog, KafkaSettings},
 };
+use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::{
     Brokers, TURN,
@@ -69,11 +70,8 @@ impl Line {
 
 /// The leader of the only partition.
 fn leader(brokers: &Brokers) -> usize {
-    let client: rdkafka::consumer::BaseConsumer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", brokers.kafka.bootstrap().join(","))
-        .create()
-        .unwrap();
-    let metadata = rdkafka::consumer::Consumer::fetch_metadata(&client, Some(TOPIC), Duration::from_secs(10)).unwrap();
+    let client: BaseConsumer = brokers.stranger().create().unwrap();
+    let metadata = client.fetch_metadata(Some(TOPIC), Duration::from_secs(10)).unwrap();
     metadata.topics()[0].partitions()[0].leader() as usize - 1
 }
 
@@ -87,8 +85,7 @@ async fn the_only_broker_that_clients_know_dies() {
     let last = leader(&brokers);
     let others: Vec<usize> = (0..3).filter(|index| *index != last).collect();
     for index in &others {
-        let pid = nix::unistd::Pid::from_raw(brokers.kafka.pids()[*index].unwrap() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        brokers.kafka.ask_to_end(*index).unwrap();
         eventually("an end", async || brokers.kafka.pids()[*index].is_none()).await;
     }
     // It lists itself only, and whoever wants to write now asks who there is.

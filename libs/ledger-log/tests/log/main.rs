@@ -8,6 +8,7 @@ mod three_brokers;
 use std::time::Duration;
 
 use ledger_log::local::{LocalKafka, LocalKafkaSettings};
+use rdkafka::ClientConfig;
 
 /// Brokers of one test at a time: two cores are enough for either.
 pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -33,6 +34,13 @@ impl Brokers {
             kafka,
             _directory: directory,
         }
+    }
+
+    /// A client that is none of ours.
+    pub fn stranger(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.kafka.bootstrap().join(","));
+        config
     }
 }
 

@@ -9,7 +9,6 @@ use ledger_log::{
     local::LocalKafka,
 };
 use rdkafka::{
-    ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     producer::{FutureProducer, FutureRecord},
@@ -44,17 +43,11 @@ async fn one_broker() {
     assert_eq!((brokers.kafka.pids(), found.pids()), (vec![None], vec![None]));
 }
 
-fn stranger(brokers: &Brokers) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers.kafka.bootstrap().join(","));
-    config
-}
-
 /// Whoever may write can write anything: null values, keys, compressed batches. All are records.
 async fn check_strangers(log: &KafkaLog, brokers: &Brokers) {
     let to = partition("strange.tx", 0);
     log.ensure(&[spec("strange.tx", 1)], true).await.unwrap();
-    let producer: FutureProducer = stranger(brokers).set("compression.type", "gzip").create().unwrap();
+    let producer: FutureProducer = brokers.stranger().set("compression.type", "gzip").create().unwrap();
     let null: FutureRecord<'_, str, [u8]> = FutureRecord::to("strange.tx").key("key").partition(0);
     producer.send(null, Duration::from_secs(5)).await.unwrap();
     let garbage = vec![0xff; 50_000];
@@ -74,7 +67,7 @@ async fn check_weak_topics(log: &KafkaLog, brokers: &Brokers) {
         absent.to_string().contains("at most 1, the number of brokers"),
         "{absent}"
     );
-    let admin: AdminClient<DefaultClientContext> = stranger(brokers).create().unwrap();
+    let admin: AdminClient<DefaultClientContext> = brokers.stranger().create().unwrap();
     let small = NewTopic::new("small.tx", 1, TopicReplication::Fixed(1)).set("max.message.bytes", "1000");
     admin.create_topics([&small], &AdminOptions::new()).await.unwrap()[0]
         .as_ref()
@@ -97,7 +90,7 @@ async fn check_deleted_head(log: &KafkaLog, brokers: &Brokers) {
     }
     let mut early = log.read(&of, 0).await.unwrap();
     assert_eq!(take(&mut early, 10).await.len(), 10);
-    let admin: AdminClient<DefaultClientContext> = stranger(brokers).create().unwrap();
+    let admin: AdminClient<DefaultClientContext> = brokers.stranger().create().unwrap();
     let mut until = rdkafka::TopicPartitionList::new();
     until
         .add_partition_offset("deleted.tx", 0, rdkafka::Offset::Offset(4))

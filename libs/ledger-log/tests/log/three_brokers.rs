@@ -15,7 +15,6 @@ use ledger_log::{
     kafka::{KafkaLog, KafkaSettings},
 };
 use rdkafka::{
-    ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
@@ -103,10 +102,7 @@ async fn brokers_die_under_load() {
 
 /// A topic that somebody made otherwise is refused with the reason, unless allowed.
 async fn check_weak_topics(log: &KafkaLog, brokers: &Brokers) {
-    let admin: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", brokers.kafka.bootstrap().join(","))
-        .create()
-        .unwrap();
+    let admin: AdminClient<DefaultClientContext> = brokers.stranger().create().unwrap();
     let cases = [
         (2, "retention.ms", "-1", "replication factor is 2, must be 3 or more"),
         (
@@ -172,10 +168,7 @@ async fn check_weak_topics(log: &KafkaLog, brokers: &Brokers) {
 
 /// All partitions of all topics have all three replicas in sync.
 pub fn in_sync(brokers: &Brokers) -> bool {
-    let client: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", brokers.kafka.bootstrap().join(","))
-        .create()
-        .unwrap();
+    let client: BaseConsumer = brokers.stranger().create().unwrap();
     let Ok(metadata) = client.fetch_metadata(None, Duration::from_secs(2)) else {
         return false;
     };
