@@ -1,7 +1,7 @@
 //! `medledger verify`: reads a channel's log from its genesis, with nothing but the genesis, and says
 //! what every peer should have; `--compare` asks the peers.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use indicatif::ProgressBar;
@@ -30,6 +30,9 @@ pub struct VerifyArgs {
     /// A librdkafka property, as security.protocol=ssl; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub property: Vec<String>,
+    /// More of them, one a line: other users of this machine see what a command was given, passwords too
+    #[arg(long, value_name = "FILE")]
+    pub properties_file: Option<PathBuf>,
     /// Ask every peer of the network for its headers and compare; one that differs or cannot be asked is a failure
     #[arg(long, conflicts_with_all = ["genesis", "kafka"])]
     pub compare: bool,
@@ -123,14 +126,16 @@ pub async fn run(args: &VerifyArgs, output: Output) -> Result<()> {
     let verified = match (&args.genesis, &args.kafka) {
         (Some(genesis), Some(kafka)) => {
             let genesis = std::fs::read(genesis).with_context(|| genesis.display().to_string())?;
-            log(&genesis, kafka, &properties(&args.property)?).await?
+            let mut settings = KafkaSettings::new(kafka.split(','));
+            args.know(&mut settings)?;
+            log(&genesis, &settings).await?
         }
         _ => {
             let network = Network::load(&args.network)?;
             let genesis = std::fs::read(network.layout.genesis())?;
-            let mut known = network.description.spec.kafka.properties.clone();
-            known.extend(properties(&args.property)?);
-            let mut verified = log(&genesis, &network.description.kafka, &known).await?;
+            let mut settings = of(&network);
+            args.know(&mut settings)?;
+            let mut verified = log(&genesis, &settings).await?;
             if args.compare {
                 verified.compared = Some(verified.compare(&network).await);
             }
@@ -145,27 +150,37 @@ pub async fn run(args: &VerifyArgs, output: Output) -> Result<()> {
 /// The log of a network on this machine.
 pub async fn network(network: &Network) -> Result<Verified> {
     let genesis = std::fs::read(network.layout.genesis())?;
-    let description = &network.description;
-    log(&genesis, &description.kafka, &description.spec.kafka.properties).await
+    log(&genesis, &of(network)).await
 }
 
-type Properties = BTreeMap<String, String>;
-
-fn properties(given: &[String]) -> Result<Properties> {
-    let each = given.iter().map(|property| {
-        // Not repeated: it may hold a password.
-        let (name, value) = property.split_once('=').context("--property: must be NAME=VALUE")?;
-        Ok((name.to_owned(), value.to_owned()))
-    });
-    each.collect()
+/// How the network's description reaches the log.
+fn of(network: &Network) -> KafkaSettings {
+    let mut settings = KafkaSettings::new(network.description.kafka.split(','));
+    let spec = &network.description.spec.kafka;
+    settings.properties.clone_from(&spec.properties);
+    settings.properties_file.clone_from(&spec.properties_file);
+    settings
 }
 
-async fn log(genesis: &[u8], kafka: &str, properties: &Properties) -> Result<Verified> {
+impl VerifyArgs {
+    /// What was given on the command line is over what is known.
+    fn know(&self, settings: &mut KafkaSettings) -> Result<()> {
+        for property in &self.property {
+            // Not repeated: it may hold a password.
+            let (name, value) = property.split_once('=').context("--property: must be NAME=VALUE")?;
+            settings.properties.insert(name.to_owned(), value.to_owned());
+        }
+        if self.properties_file.is_some() {
+            settings.properties_file.clone_from(&self.properties_file);
+        }
+        Ok(())
+    }
+}
+
+async fn log(genesis: &[u8], settings: &KafkaSettings) -> Result<Verified> {
     let channel = protocol::genesis::Channel::from_genesis(genesis)?;
-    brokers::reach(kafka).await?;
-    let mut settings = KafkaSettings::new(kafka.split(','));
-    settings.properties = properties.clone();
-    let log = KafkaLog::open(&settings)?;
+    brokers::reach(&settings.brokers.join(",")).await?;
+    let log = KafkaLog::open(settings)?;
     // Derived state, thrown away at the end.
     let state = tempfile::tempdir().context("a directory for the state")?;
     let bar = progress::bar(0, "verifying");

@@ -211,6 +211,9 @@ impl settings::Settings for Config {
         if let Some(crls) = &mut self.crls {
             settings::anchor(base, crls);
         }
+        if let Some(file) = &mut self.kafka.properties_file {
+            settings::anchor(base, file);
+        }
     }
 }
 

@@ -107,5 +107,8 @@ impl Settings for Config {
         if let Some(codes) = self.reporting.as_mut().and_then(|reporting| reporting.codes.as_mut()) {
             anchor(base, codes);
         }
+        if let Some(file) = &mut self.kafka.properties_file {
+            anchor(base, file);
+        }
     }
 }

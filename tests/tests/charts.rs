@@ -235,6 +235,29 @@ fn config_maps_hold_no_secrets() {
 }
 
 #[test]
+fn who_is_told_of_a_file_with_passwords_has_it() {
+    let of = |(file, _): &(PathBuf, Vec<Value>)| file.ends_with("ci/passwords.yaml");
+    let Some((_, objects)) = rendered().into_iter().find(of) else {
+        return;
+    };
+    let told: Vec<_> = of_kind(&objects, "ConfigMap")
+        .flat_map(|map| texts(map, "/data"))
+        .filter(|(_, text)| text.contains(r#""properties_file" = "/kafka/client.properties""#))
+        .map(|(key, _)| key)
+        .collect();
+    assert!(told.len() >= 7, "two orderers and five peers: {told:?}");
+    for set in of_kind(&objects, "StatefulSet") {
+        let mut paths = Vec::new();
+        let volumes = list(set, "/spec/template/spec/volumes");
+        let kafka = volumes.iter().find(|volume| volume["name"] == "kafka");
+        having(kafka.expect("a volume"), "path", &mut paths);
+        let has = |path: &str| paths.iter().any(|item| item["path"] == path);
+        assert!(has("client.properties"), "{} has no password", name(set));
+        assert!(!has("cert.pem"), "{} has a certificate that nobody gave", name(set));
+    }
+}
+
+#[test]
 fn rendering_twice_gives_the_same() {
     let Some(helm) = helm::helm() else { return };
     for mode in modes() {
@@ -285,6 +308,10 @@ fn bad_values_are_refused_by_the_name_of_their_field() {
         ("kafka.bundled.replicas=2", "/kafka/bundled/replicas"),
         ("kafka.mode=external", "/kafka/brokers"),
         ("kafka.mode=rabbit", "/kafka/mode"),
+        (
+            "kafka.properties.sasl\\.password=guessed",
+            "kafka.properties.sasl.password",
+        ),
         ("organisations.hospital-a.mspId=a b", "/organisations/hospital-a/mspId"),
         (
             "organisations.hospital-a.peers.replicas=-1",

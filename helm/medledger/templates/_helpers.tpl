@@ -82,8 +82,8 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end -}}
 {{- end }}
 
-{{/* JSON object of librdkafka properties: (list root role certificate key), the files of the process's own identity */}}
-{{- define "medledger.kafka.properties" -}}
+{{/* `[kafka]` of a role's settings, JSON: (list root role identity), the directory of the process's own identity */}}
+{{- define "medledger.kafka.settings" -}}
 {{- $root := index . 0 -}}
 {{- $kafka := $root.Values.kafka -}}
 {{- $user := index $kafka.users (index . 1) -}}
@@ -92,10 +92,17 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- $_ := set $properties "security.protocol" "ssl" -}}
 {{- $_ := set $properties "ssl.ca.location" "/kafka/ca.pem" -}}
 {{- $own := or (eq $kafka.mode "bundled") (not $user.secret) -}}
-{{- $_ := set $properties "ssl.certificate.location" (ternary (index . 2) "/kafka/cert.pem" $own) -}}
-{{- $_ := set $properties "ssl.key.location" (ternary (index . 3) "/kafka/key.pem" $own) -}}
+{{- if or $own $user.certificate -}}
+{{- $directory := ternary (index . 2) "/kafka" $own -}}
+{{- $_ := set $properties "ssl.certificate.location" (printf "%s/cert.pem" $directory) -}}
+{{- $_ := set $properties "ssl.key.location" (printf "%s/key.pem" $directory) -}}
 {{- end -}}
-{{ toJson (merge (deepCopy $kafka.properties) $properties) }}
+{{- end -}}
+{{- $settings := dict "brokers" (fromJsonArray (include "medledger.kafka.brokers" $root)) "properties" (merge (deepCopy $kafka.properties) $properties) -}}
+{{- if and (ne $kafka.mode "bundled") $user.secret $user.properties -}}
+{{- $_ := set $settings "properties_file" "/kafka/client.properties" -}}
+{{- end -}}
+{{ toJson $settings }}
 {{- end }}
 
 {{/* Sources of the volume /kafka, for a role: (list root role) */}}
@@ -116,7 +123,14 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- with $user.secret }}
 - secret:
     name: {{ . }}
-    items: [{key: {{ $user.certificate | quote }}, path: cert.pem}, {key: {{ $user.key | quote }}, path: key.pem}]
+    items:
+      {{- with $user.certificate }}
+      - {key: {{ . | quote }}, path: cert.pem}
+      - {key: {{ $user.key | quote }}, path: key.pem}
+      {{- end }}
+      {{- with $user.properties }}
+      - {key: {{ . | quote }}, path: client.properties}
+      {{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -21,7 +21,11 @@ external = {{ join "," (fromJsonArray (include "medledger.kafka.brokers" .)) | q
 {{- end }}
 certify = {{ toJson $names }}
 {{- end }}
-properties = {{ include "medledger.toml" (fromJson (include "medledger.tools.properties" .)) }}
+{{- $known := fromJson (include "medledger.tools.kafka" .) }}
+properties = {{ include "medledger.toml" $known.properties }}
+{{- with $known.properties_file }}
+properties_file = {{ . | quote }}
+{{- end }}
 {{ range $slug, $organisation := .Values.organisations }}
 [[organisations]]
 msp_id = {{ $organisation.mspId | quote }}
@@ -65,9 +69,8 @@ functions = {{ include "medledger.toml" . }}
 {{- end }}
 
 {{/* As whom the tools' pod reads the log. */}}
-{{- define "medledger.tools.properties" -}}
-{{- $admin := printf "/network/organisations/%s/identities/admin" (include "medledger.tools.organisation" .) -}}
-{{- include "medledger.kafka.properties" (list . "tools" (printf "%s/cert.pem" $admin) (printf "%s/key.pem" $admin)) }}
+{{- define "medledger.tools.kafka" -}}
+{{- include "medledger.kafka.settings" (list . "tools" (printf "/network/organisations/%s/identities/admin" (include "medledger.tools.organisation" .))) }}
 {{- end }}
 
 {{/* MSP id of the first organisation that is deployed. */}}

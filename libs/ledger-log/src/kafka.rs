@@ -17,7 +17,7 @@
 //! transactional ids; orderers need `Write` on topics (before Kafka 3.0 `IdempotentWrite` besides), peers
 //! `Read`, and both `Describe`.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,7 +25,6 @@ use futures::future::BoxFuture;
 use protocol::limits::CONTROL_RECORD_BYTES_MAX;
 use rdkafka::{
     ClientConfig,
-    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
 };
 use serde::Deserialize;
@@ -35,6 +34,7 @@ use crate::{AppendError, Log, ReadError, Reader, TopicError, TopicPartition, Top
 mod append;
 mod ask;
 mod link;
+mod properties;
 mod read;
 mod remind;
 mod topics;
@@ -42,6 +42,7 @@ mod topics;
 use append::Appender;
 use ask::Asker;
 use link::Link;
+use properties::{client_config, open_error};
 use read::Readers;
 use remind::Brokers;
 
@@ -60,6 +61,9 @@ pub struct KafkaSettings {
     /// `sasl.mechanism`. Properties that the ledger relies on are refused.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
+    /// More of them, over those: lines `name=value` (what kcat and Kafka's own tools read), for passwords.
+    #[serde(default)]
+    pub properties_file: Option<PathBuf>,
     /// Appended and not yet acknowledged, over all partitions; past it appends end with `Unavailable`
     /// at once.
     #[serde(default = "default_append_queue_bytes_max")]
@@ -94,6 +98,7 @@ impl KafkaSettings {
         KafkaSettings {
             brokers: brokers.into_iter().map(Into::into).collect(),
             properties: BTreeMap::new(),
+            properties_file: None,
             append_queue_bytes_max: default_append_queue_bytes_max(),
             append_timeout_ms: default_append_timeout_ms(),
             record_bytes_max: default_record_bytes_max(),
@@ -128,6 +133,7 @@ impl std::fmt::Debug for KafkaSettings {
         f.debug_struct("KafkaSettings")
             .field("brokers", &self.brokers)
             .field("properties", &self.properties.keys())
+            .field("properties_file", &self.properties_file)
             .field("append_queue_bytes_max", &self.append_queue_bytes_max)
             .field("append_timeout_ms", &self.append_timeout_ms)
             .field("record_bytes_max", &self.record_bytes_max)
@@ -145,85 +151,10 @@ pub enum OpenError {
     FixedProperty(String),
     #[error("the Kafka property {name} is refused: {reason}")]
     BadProperty { name: String, reason: String },
+    #[error("kafka.properties_file {file}: {reason}")]
+    PropertiesFile { file: String, reason: String },
     #[error("Kafka client: {0}")]
     Client(String),
-}
-
-/// What readers and writers rely on. `bootstrap.servers` comes from `brokers`.
-const FIXED: &[&str] = &[
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "enable.idempotence",
-    "enable.gapless.guarantee",
-    "acks",
-    "request.required.acks",
-    "transactional.id",
-    "max.in.flight",
-    "max.in.flight.requests.per.connection",
-    "retries",
-    "message.send.max.retries",
-    "message.timeout.ms",
-    "delivery.timeout.ms",
-    "message.max.bytes",
-    "queue.buffering.max.kbytes",
-    "queue.buffering.max.messages",
-    "partitioner",
-    "group.id",
-    "group.instance.id",
-    "group.protocol",
-    "auto.offset.reset",
-    "enable.auto.commit",
-    "auto.commit.enable",
-    "enable.auto.offset.store",
-    "enable.partition.eof",
-    "isolation.level",
-    "check.crcs",
-    "queued.max.messages.kbytes",
-    "plugin.library.paths",
-];
-
-/// Everything both kinds of client share. Defaults first, the operator's properties over them.
-fn client_config(settings: &KafkaSettings) -> Result<ClientConfig, OpenError> {
-    if settings.brokers.is_empty() {
-        return Err(OpenError::NoBrokers);
-    }
-    let mut config = ClientConfig::new();
-    config.set_log_level(RDKafkaLogLevel::Info);
-    config.set("bootstrap.servers", settings.brokers.join(","));
-    config.set("client.id", "medledger");
-    // Back within a second of the broker's return.
-    config.set("reconnect.backoff.ms", "20");
-    config.set("reconnect.backoff.max.ms", "500");
-    config.set("socket.keepalive.enable", "true");
-    config.set("socket.nagle.disable", "true");
-    config.set("socket.timeout.ms", "10000");
-    config.set("log.connection.close", "false");
-    // Somebody else's open transaction must not hold up readers.
-    config.set("isolation.level", "read_uncommitted");
-    for (name, value) in &settings.properties {
-        if FIXED.contains(&name.as_str()) {
-            return Err(OpenError::FixedProperty(name.clone()));
-        }
-        config.set(name, value);
-    }
-    if settings.properties.contains_key("debug") {
-        // Who asks for it means to read it: under `librdkafka=debug`.
-        config.set_log_level(RDKafkaLogLevel::Debug);
-    }
-    // A mistyped property is found here, not at first use, and its value is not repeated.
-    config.create_native_config().map_err(open_error)?;
-    Ok(config)
-}
-
-fn open_error(error: KafkaError) -> OpenError {
-    match error {
-        // (result, description, key, value): the value may be a password, and the description quotes it.
-        KafkaError::ClientConfig(code, _, name, _) => OpenError::BadProperty {
-            name,
-            reason: format!("{code:?}"),
-        },
-        other => OpenError::Client(other.to_string()),
-    }
 }
 
 /// What an error says, in Kafka's own words, without the wrapping.
@@ -347,28 +278,6 @@ impl Log for KafkaLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check_config(name: &str, value: &str, expected: &str) {
-        let mut settings = KafkaSettings::new(["127.0.0.1:9"]);
-        settings.properties.insert(name.into(), value.into());
-        let found = match client_config(&settings) {
-            Ok(_) => "ok".to_string(),
-            Err(error) => error.to_string(),
-        };
-        assert!(found.contains(expected), "{name}: {found}");
-        assert!(!found.contains("s3cret"), "{name}: {found}");
-    }
-
-    #[test]
-    fn properties_pass_through_unless_the_ledger_relies_on_them() {
-        check_config("security.protocol", "SSL", "ok");
-        check_config("ssl.ca.location", "/etc/ca.pem", "ok");
-        check_config("compression.type", "lz4", "ok");
-        check_config("acks", "1", "acks is fixed");
-        check_config("isolation.level", "read_committed", "isolation.level is fixed");
-        check_config("security.protokol", "s3cret", "security.protokol is refused");
-        check_config("security.protocol", "s3cret", "security.protocol is refused");
-    }
 
     #[test]
     fn settings_are_strict_and_keep_secrets() {

@@ -3,6 +3,7 @@
 mod contract;
 mod forgotten;
 mod one_broker;
+mod secured;
 mod three_brokers;
 
 use std::time::Duration;
