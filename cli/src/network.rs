@@ -374,15 +374,19 @@ impl Network {
     pub fn identity(&self, organisation: &str, name: &str) -> Result<Arc<Identity>> {
         let directory = self.identity_directory(organisation, name);
         if !directory.is_dir() {
-            let names = self
-                .description
-                .identities
-                .iter()
-                .filter(|i| i.organisation == organisation);
-            let names: Vec<&str> = names.map(|i| i.name.as_str()).collect();
+            let identities = self.description.identities.iter();
+            let names: Vec<&str> = identities
+                .filter(|known| known.organisation == organisation)
+                .map(|known| known.name.as_str())
+                .filter(|known| self.identity_directory(organisation, known).is_dir())
+                .collect();
             bail!(
-                "{organisation} has no identity {name} here; it has: {}",
-                names.join(", ")
+                "{organisation} has no identity {name} here; it has {}",
+                if names.is_empty() {
+                    "none".to_owned()
+                } else {
+                    names.join(", ")
+                }
             );
         }
         Ok(Arc::new(Identity::load(&directory)?))

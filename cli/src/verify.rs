@@ -27,11 +27,17 @@ pub struct VerifyArgs {
     /// The Kafka that holds the log
     #[arg(long, value_name = "HOST:PORT,…", requires = "genesis", value_parser = brokers::addresses)]
     pub kafka: Option<String>,
-    /// A librdkafka property, as security.protocol=ssl; may be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// A librdkafka property, as security.protocol=ssl; may be repeated (one a line in the environment)
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "MEDLEDGER_KAFKA_PROPERTIES",
+        hide_env_values = true,
+        value_delimiter = '\n'
+    )]
     pub property: Vec<String>,
     /// More of them, one a line: other users of this machine see what a command was given, passwords too
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "MEDLEDGER_KAFKA_PROPERTIES_FILE")]
     pub properties_file: Option<PathBuf>,
     /// Ask every peer of the network for its headers and compare; one that differs or cannot be asked is a failure
     #[arg(long, conflicts_with_all = ["genesis", "kafka"])]
@@ -156,9 +162,9 @@ pub async fn network(network: &Network) -> Result<Verified> {
 /// How the network's description reaches the log.
 fn of(network: &Network) -> KafkaSettings {
     let mut settings = KafkaSettings::new(network.description.kafka.split(','));
-    let spec = &network.description.spec.kafka;
-    settings.properties.clone_from(&spec.properties);
-    settings.properties_file.clone_from(&spec.properties_file);
+    settings
+        .properties
+        .clone_from(&network.description.spec.kafka.properties);
     settings
 }
 

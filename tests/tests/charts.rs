@@ -246,7 +246,12 @@ fn who_is_told_of_a_file_with_passwords_has_it() {
         .map(|(key, _)| key)
         .collect();
     assert!(told.len() >= 7, "two orderers and five peers: {told:?}");
-    for set in of_kind(&objects, "StatefulSet") {
+    let tools = of_kind(&objects, "Deployment").find(|object| name(object).ends_with("-tools"));
+    let tools = tools.expect("a pod that verifies");
+    let env = list(tools, "/spec/template/spec/containers/0/env");
+    let file = json!({"name": "MEDLEDGER_KAFKA_PROPERTIES_FILE", "value": "/kafka/client.properties"});
+    assert!(env.contains(&file), "{env:?}");
+    for set in of_kind(&objects, "StatefulSet").chain([tools]) {
         let mut paths = Vec::new();
         let volumes = list(set, "/spec/template/spec/volumes");
         let kafka = volumes.iter().find(|volume| volume["name"] == "kafka");

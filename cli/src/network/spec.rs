@@ -113,8 +113,6 @@ pub struct KafkaSpec {
     pub certify: Vec<String>,
     /// librdkafka properties by which the command line reads the log.
     pub properties: BTreeMap<String, String>,
-    /// More of them, over those: a file of `name=value` lines, for passwords.
-    pub properties_file: Option<PathBuf>,
 }
 
 /// Who counts what is published.
@@ -151,7 +149,6 @@ impl Default for KafkaSpec {
             brokers: 1,
             certify: Vec::new(),
             properties: BTreeMap::new(),
-            properties_file: None,
         }
     }
 }

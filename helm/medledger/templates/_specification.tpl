@@ -21,11 +21,6 @@ external = {{ join "," (fromJsonArray (include "medledger.kafka.brokers" .)) | q
 {{- end }}
 certify = {{ toJson $names }}
 {{- end }}
-{{- $known := fromJson (include "medledger.tools.kafka" .) }}
-properties = {{ include "medledger.toml" $known.properties }}
-{{- with $known.properties_file }}
-properties_file = {{ . | quote }}
-{{- end }}
 {{ range $slug, $organisation := .Values.organisations }}
 [[organisations]]
 msp_id = {{ $organisation.mspId | quote }}
@@ -66,11 +61,6 @@ policy = {{ .policy | default "" | quote }}
 functions = {{ include "medledger.toml" . }}
 {{- end }}
 {{ end }}
-{{- end }}
-
-{{/* As whom the tools' pod reads the log. */}}
-{{- define "medledger.tools.kafka" -}}
-{{- include "medledger.kafka.settings" (list . "tools" (printf "/network/organisations/%s/identities/admin" (include "medledger.tools.organisation" .))) }}
 {{- end }}
 
 {{/* MSP id of the first organisation that is deployed. */}}
