@@ -27,15 +27,18 @@ pub struct VerifyArgs {
     /// The Kafka that holds the log
     #[arg(long, value_name = "HOST:PORT,…", requires = "genesis", value_parser = brokers::addresses)]
     pub kafka: Option<String>,
-    /// A librdkafka property, as security.protocol=ssl; may be repeated (one a line in the environment)
+    /// A librdkafka property, as security.protocol=ssl; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub property: Vec<String>,
+    /// Properties beneath those, one a line
     #[arg(
         long,
-        value_name = "NAME=VALUE",
+        value_name = "LINES",
+        hide = true,
         env = "MEDLEDGER_KAFKA_PROPERTIES",
-        hide_env_values = true,
-        value_delimiter = '\n'
+        hide_env_values = true
     )]
-    pub property: Vec<String>,
+    pub known_properties: Option<String>,
     /// More of them, one a line: other users of this machine see what a command was given, passwords too
     #[arg(long, value_name = "FILE", env = "MEDLEDGER_KAFKA_PROPERTIES_FILE")]
     pub properties_file: Option<PathBuf>,
@@ -169,9 +172,11 @@ fn of(network: &Network) -> KafkaSettings {
 }
 
 impl VerifyArgs {
-    /// What was given on the command line is over what is known.
+    /// What was given is over what the environment says, that over the network's description; a file is over all.
     fn know(&self, settings: &mut KafkaSettings) -> Result<()> {
-        for property in &self.property {
+        let known = self.known_properties.iter().flat_map(|lines| lines.lines());
+        let known = known.filter(|line| !line.trim().is_empty());
+        for property in known.chain(self.property.iter().map(String::as_str)) {
             // Not repeated: it may hold a password.
             let (name, value) = property.split_once('=').context("--property: must be NAME=VALUE")?;
             settings.properties.insert(name.to_owned(), value.to_owned());

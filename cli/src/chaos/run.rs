@@ -68,7 +68,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "MS", default_value_t = 100)]
     pub pause_ms: u64,
     /// Limits of gaps are so many times as long: for machines that do other things besides
-    #[arg(long, value_name = "TIMES", default_value_t = 1)]
+    #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub slack: u32,
     /// The agents' image: anything with /bin/busybox
     #[arg(long, value_name = "IMAGE", env = "CHAOS_AGENT_IMAGE", default_value = AGENT_IMAGE)]

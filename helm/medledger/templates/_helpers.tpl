@@ -154,8 +154,15 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end -}}
 {{- end }}
 
-{{/* A settings file: one line for each name. */}}
+{{/* A settings file: one line for each name. It stands in a ConfigMap, and its Kafka's properties in the tools' environment. */}}
 {{- define "medledger.settings" -}}
+{{- range $name, $value := dig "kafka" "properties" dict . }}
+{{- if regexMatch "(?i)password|passphrase|secret|jaas|oauthbearer\\.config|key\\.pem" $name }}
+{{- fail (printf "kafka.properties.%s: would stand in a ConfigMap; put it into a Secret's file that kafka.users.<role>.properties names" $name) }}
+{{- else if contains "\n" $value }}
+{{- fail (printf "kafka.properties.%s: has several lines; name a file, as with ssl.ca.location" $name) }}
+{{- end }}
+{{- end }}
 {{- range $key, $value := . }}
 {{- if not (kindIs "invalid" $value) }}
 {{ $key }} = {{ include "medledger.toml" $value }}
@@ -267,7 +274,7 @@ imagePullSecrets:
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- $tolerations := $root.Values.tolerations }}
+{{- $tolerations := default list $root.Values.tolerations }}
 {{- if eq (index . 1) "worker" }}
 {{- /* Without state: another node takes its place long before the five minutes that others are given. */}}
 {{- range list "not-ready" "unreachable" }}

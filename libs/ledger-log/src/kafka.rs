@@ -61,7 +61,7 @@ pub struct KafkaSettings {
     /// `sasl.mechanism`. Properties that the ledger relies on are refused.
     #[serde(default)]
     pub properties: BTreeMap<String, String>,
-    /// More of them, over those: lines `name=value` (what kcat and Kafka's own tools read), for passwords.
+    /// More of them, over those: lines `name=value`, for passwords. Read once, at the start.
     #[serde(default)]
     pub properties_file: Option<PathBuf>,
     /// Appended and not yet acknowledged, over all partitions; past it appends end with `Unavailable`

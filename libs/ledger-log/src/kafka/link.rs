@@ -89,15 +89,17 @@ pub(crate) async fn probe(link: Arc<Link>, clients: Weak<Clients>) {
     let mut doubted = true;
     let mut pace = Pace::new();
     loop {
-        let Some(clients) = clients.upgrade() else { return };
-        let asker = &clients.asker;
+        // Held for a moment only: the last one to hold them waits for their end.
+        let Some(held) = clients.upgrade() else { return };
+        let asker = held.asker.clone();
         asker.listen();
         let asked_ms = link.now_ms();
         let quiet = asked_ms.saturating_sub(link.answered_ms.load(Relaxed)) >= QUIET.as_millis() as u64;
         let in_doubt = doubted || !link.reachable();
         if in_doubt && pace.is_due(Instant::now()) {
-            clients.remind();
+            held.remind();
         }
+        drop(held);
         if in_doubt || quiet {
             match asker.ask().await {
                 Ok(()) => link.answered(),
@@ -107,7 +109,7 @@ pub(crate) async fn probe(link: Arc<Link>, clients: Weak<Clients>) {
                 }
             }
         }
-        drop(clients);
+        drop(asker);
         let pause = if link.reachable() { QUIET } else { QUIET / 4 };
         doubted = tokio::time::timeout(pause, link.doubted.notified()).await.is_ok();
         if doubted {

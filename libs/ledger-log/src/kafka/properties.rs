@@ -1,5 +1,5 @@
-//! librdkafka's properties: our defaults, the operator's over them, and those of a file that nobody else
-//! may read. What the ledger relies on is refused in either.
+//! librdkafka's properties: our defaults, the operator's over them, and over those what a file has that nobody
+//! else should read. What the ledger relies on is refused in either.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -100,10 +100,19 @@ fn read(file: &Path) -> Result<BTreeMap<String, String>, OpenError> {
     let properties = lines.filter(|(_, line)| says(line)).map(|(at, line)| {
         let (name, value) = line
             .split_once('=')
+            .map(|(name, value)| (name.trim(), value.trim()))
+            // A lone password may have such a sign in it, too.
+            .filter(|(name, _)| is_name(name))
             .ok_or_else(|| refused(format!("line {}: must be name=value", at + 1)))?;
-        Ok((name.trim().to_owned(), value.trim().to_owned()))
+        Ok((name.to_owned(), value.to_owned()))
     });
     properties.collect()
+}
+
+/// Whether librdkafka could call a property so: all of them have dots, but for `debug` and some that are fixed.
+fn is_name(name: &str) -> bool {
+    let may_be = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._".contains(&byte);
+    name == "debug" || FIXED.contains(&name) || name.contains('.') && name.bytes().all(may_be)
 }
 
 #[cfg(test)]
@@ -160,6 +169,7 @@ mod tests {
                 "sasl.username=a\ns3cret",
                 "client.properties: line 2: must be name=value",
             ),
+            ("czNjcmV0s3cret==", "client.properties: line 1: must be name=value"),
             ("acks=s3cret", "acks is fixed"),
             ("sasl.passwort=s3cret", "sasl.passwort is refused"),
         ] {

@@ -167,8 +167,10 @@ fn list(of: &TopicPartition, offset: Offset) -> Result<TopicPartitionList, Kafka
 }
 
 /// After so long without a record it is asked whether there is one: after a change of leaders librdkafka sometimes stops
-/// fetching without an error. Partitions with heartbeats are never so quiet.
+/// fetching without an error.
 const QUIET: Duration = Duration::from_secs(2);
+/// What was appended while it was asked for comes by itself within this.
+const ON_ITS_WAY: Duration = Duration::from_millis(500);
 
 pub(crate) struct KafkaReader {
     of: TopicPartition,
@@ -267,9 +269,12 @@ impl KafkaReader {
             return false;
         }
         self.heard = Instant::now();
-        // Who does not answer is away, which the link knows.
-        let bounds = self.asker.bounds(&self.of).await;
-        bounds.is_ok_and(|(_, high)| high > self.expected)
+        // Who does not answer is away, which the link knows. What comes meanwhile is answer enough.
+        let has_more = tokio::select! {
+            () = self.wake.notified() => return false,
+            bounds = self.asker.bounds(&self.of) => bounds.is_ok_and(|(_, high)| high > self.expected),
+        };
+        has_more && tokio::time::timeout(ON_ITS_WAY, self.wake.notified()).await.is_err()
     }
 
     /// Fetches from the expected offset again.
