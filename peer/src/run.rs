@@ -74,6 +74,9 @@ pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeEr
     let identity = Arc::new(Identity::load_as(Role::Peer, &config.identity)?);
     let log = KafkaLog::open(&config.kafka)?;
     let secret = read(&config.secret)?;
+    // Beside the data, which may be deleted and is computed again.
+    let name = config.data.file_name().unwrap_or_default().display();
+    let kept = config.data.with_file_name(format!("{name}.reporting.json"));
     let inside = Inside {
         log: Arc::new(log),
         genesis: read(&config.genesis)?,
@@ -86,7 +89,8 @@ pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeEr
         attester: config.attester.as_ref().map(attester_key).transpose()?,
     };
     let ledger = start(tasks, &health, inside)?;
-    let reports = config.reporting.map(|config| report(tasks, &health, &ledger, &config));
+    let reports = config.reporting.as_ref();
+    let reports = reports.map(|config| report(tasks, &health, &ledger, config, &kept));
     let reports = reports.transpose()?;
     let trust = Trust::load(
         Arc::clone(&identity),
@@ -131,8 +135,9 @@ fn report(
     health: &Health,
     ledger: &Arc<Ledger>,
     config: &ReportingConfig,
+    kept: &Path,
 ) -> Result<Arc<Reports>, ServeError> {
-    let reports = Reports::new(config, ledger.checker.channel.partitions());
+    let reports = Reports::open(config, ledger.checker.channel.partitions(), kept);
     let reports = Arc::new(reports.map_err(|broken| ServeError::Reporting(broken.field, broken.rule))?);
     reporting::start(tasks, health, ledger, &reports);
     Ok(reports)

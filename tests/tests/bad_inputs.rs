@@ -28,6 +28,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use futures::FutureExt as _;
@@ -36,7 +37,7 @@ use medledger_cli::{
     network::spec::{ClientSpec, RECORDS},
     patients,
 };
-use medledger_tests::network::{World, chain, client::Client, small};
+use medledger_tests::network::{PATIENCE, World, chain, client::Client, small};
 use parking_lot::Mutex;
 use protocol::Digest;
 use service::rpc::Call;
@@ -127,6 +128,15 @@ impl Here {
             );
         }
         all.expect("there are peers")
+    }
+
+    /// Until a process has counted more than before.
+    async fn counted(&self, process: &str, metric: &str, before: f64, name: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.world.metric(process, metric).await <= before {
+            assert!(Instant::now() < deadline, "{name}: {metric} of {process} does not move");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 

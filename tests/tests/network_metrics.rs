@@ -33,19 +33,19 @@ use tokio::{io::AsyncReadExt as _, net::TcpStream};
 /// Gauges of what is short are above zero for moments only.
 const LOOK_EVERY: Duration = Duration::from_millis(30);
 
-/// What does not move on a healthy network that nobody inside lies to, and where it is provoked.
+/// What does not move on a healthy network that nobody inside lies to, and the test that provokes and reads it.
 const ELSEWHERE: &[(&str, &str)] = &[
     (
         "medledger_call_refused_total",
-        "a stream's queue must be full: service, tests/bounds.rs",
+        "a stream's queue must be full: service, tests/lists.rs",
     ),
     (
         "medledger_gateway_endorsement_mismatches_total",
-        "two endorsers must disagree: peer, gateway/endorse/tests",
+        "two endorsers must disagree: peer, gateway/endorse/tests/differences.rs",
     ),
     (
         "medledger_gateway_endorser_faults_total",
-        "an endorser must lie: peer, gateway/endorse/tests",
+        "an endorser must lie: peer, gateway/endorse/tests/differences.rs",
     ),
     (
         "medledger_gateway_receipt_faults_total",
@@ -53,11 +53,11 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
     (
         "medledger_orderer_append_retries_total",
-        "Kafka's client must be full: orderer, tests/in_process",
+        "Kafka's client must be full: orderer, tests/in_process/answers.rs",
     ),
     (
         "medledger_peer_attestations_contradicting_total",
-        "an attester must lie: tests/bad_inputs",
+        "an attester must lie: tests/bad_inputs/records.rs",
     ),
     (
         "medledger_peer_stopped",

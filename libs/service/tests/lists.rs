@@ -18,7 +18,7 @@ use service::mux::{self, CallError, Mux};
 use service::rpc::{self, BroadcastRequest, BroadcastRequests};
 use service::serve::Config;
 use service::tls::Target;
-use support::{Running, SECOND, World, echo, orderer_at, problem, request, text, until};
+use support::{Running, SECOND, World, echo, orderer_at, problem, request, series, text, until};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -76,6 +76,7 @@ async fn a_full_queue_refuses_at_once() {
             ..mux::Config::default()
         },
     );
+    let counted = || series("medledger_call_refused_total{call=\"broadcast\"}");
     let waiting: Vec<_> = (0..10)
         .map(|_| {
             let mux = mux.clone();
@@ -83,10 +84,11 @@ async fn a_full_queue_refuses_at_once() {
         })
         .collect();
     until("ten wait", || mux.depth().items == 10).await;
-    let before = Instant::now();
+    let (before, counted_before) = (Instant::now(), counted());
     let refused = mux.call(request("x"), SECOND).await.expect_err("full");
     assert!(matches!(refused, CallError::Full { .. }) && refused.surely_undone());
     assert!(before.elapsed() < Duration::from_millis(100));
+    assert!(counted() > counted_before);
     assert_eq!(service::Problem::from(refused).code, service::Code::ResourceExhausted);
     for call in waiting {
         let error = call.await.expect("no panic").expect_err("no reply");

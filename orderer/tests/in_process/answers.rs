@@ -153,6 +153,14 @@ async fn the_same_seed_gives_the_same_log() {
     assert_eq!(run_with_faults(5).await, run_with_faults(5).await);
 }
 
+/// Blocks that orderers of this program offered again, as Prometheus reads it.
+fn retries() -> u64 {
+    let text = metric::text();
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix("medledger_orderer_append_retries_total "));
+    value.map_or(0, |value| value.parse().expect("a count"))
+}
+
 #[tokio::test(start_paused = true)]
 async fn while_the_log_is_away_it_says_so_and_goes_on_by_itself() {
     let net = net();
@@ -162,6 +170,7 @@ async fn while_the_log_is_away_it_says_so_and_goes_on_by_itself() {
     let txs = transactions(&net, 20);
     let calls = || txs.iter().map(|tx| running.orderer.broadcast(&caller, request(tx)));
     // What was admitted before waits for the log and is ordered when it is back.
+    let before = retries();
     let under_way = calls();
     let away = async {
         sleep(Duration::from_millis(1)).await;
@@ -182,6 +191,7 @@ async fn while_the_log_is_away_it_says_so_and_goes_on_by_itself() {
         log.control().set_available(true);
     };
     let (results, ()) = tokio::join!(join_all(under_way), away);
+    assert!(retries() > before);
     let ordered = read(&net, &log);
     for (tx, result) in txs.iter().zip(&results) {
         ordered.check_receipt(&net, tx, result.as_ref().expect("back"));

@@ -25,7 +25,7 @@ pub struct ReportingConfig {
     /// Counts below are withheld.
     #[serde(default = "threshold")]
     pub threshold: u64,
-    /// Unix time; encounters of periods before it are not counted. To be moved on whenever another field here changes.
+    /// Unix time; encounters of periods before it are not counted.
     #[serde(default)]
     pub since_s: u64,
     /// Published periods that are kept.
@@ -178,6 +178,20 @@ impl Rules {
                 .map(|facility| (facility.name.clone(), facility.area.clone()))
                 .collect(),
         }
+    }
+
+    /// Of everything that divides people into counts: other rules have another one.
+    pub fn fingerprint(&self) -> String {
+        /// Changed with what `tally` and `suppress` make of the same rules.
+        const MADE_BY: u32 = 1;
+        let dividing = (
+            MADE_BY,
+            &self.contract,
+            (self.period_ms, self.grace_ms, self.threshold),
+            &self.codes,
+            &self.facilities,
+        );
+        hex::encode(protocol::sha256(format!("{dividing:?}").as_bytes()))
     }
 
     /// Labels that everything is counted under: a bounded number, whatever is stated.

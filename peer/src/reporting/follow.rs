@@ -2,7 +2,7 @@
 //!
 //! A report is derived: at a start everything is folded again, and comes out the same.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, path::Path, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use protocol::{block, code::Code, sha256, transaction};
@@ -10,7 +10,9 @@ use service::{OnFailure, Tasks, health::Health, settings::Broken};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{ReportingConfig, codes::CodeList, config::Rules, event::Event, fold::Fold, metrics, report::Report};
+use super::{
+    ReportingConfig, codes::CodeList, config::Rules, event::Event, fold::Fold, kept::Kept, metrics, report::Report,
+};
 use crate::{
     committer::follow::{Follow, Followed},
     ledger::Ledger,
@@ -29,22 +31,36 @@ struct State {
     fold: Fold,
     /// Oldest first.
     published: VecDeque<Arc<Report>>,
+    kept: Kept,
 }
 
 impl Reports {
-    pub fn new(config: &ReportingConfig, partitions: u32) -> Result<Self, Broken> {
+    /// `kept`: a file that outlives the process, and its data.
+    pub fn open(config: &ReportingConfig, partitions: u32, kept: &Path) -> Result<Self, Broken> {
         let codes = match &config.codes {
             Some(file) => CodeList::load(file)?,
             None => CodeList::own(),
         };
         super::config::check_codes(config, &codes)?;
-        let rules = Arc::new(Rules::new(config, codes));
+        let mut rules = Rules::new(config, codes);
+        let broken = |error: io::Error| Broken::new("reporting", format!("{}: {error}", kept.display()));
+        let kept = Kept::open(kept, rules.fingerprint()).map_err(broken)?;
+        let since = kept.since_ms().div_ceil(rules.period_ms);
+        if since > rules.since {
+            tracing::warn!(
+                since_ms = kept.since_ms(),
+                "other rules were published until then: these count from there on"
+            );
+            rules.since = since;
+        }
+        let rules = Arc::new(rules);
         let fold = Fold::new(Arc::clone(&rules), partitions);
         Ok(Reports {
             rules,
             state: Mutex::new(State {
                 fold,
                 published: VecDeque::new(),
+                kept,
             }),
         })
     }
@@ -60,16 +76,18 @@ impl Reports {
     }
 
     /// A VALID transaction, the next of its partition.
-    pub fn apply(&self, partition: u32, time_ms: u64, events: &[Event]) {
+    pub fn apply(&self, partition: u32, time_ms: u64, events: &[Event]) -> io::Result<()> {
         let mut state = self.state.lock();
         let closed = state.fold.apply(partition, time_ms, events);
-        if closed.periods == 0 {
-            return;
-        }
+        let Some(newest) = closed.reports.last() else {
+            return Ok(());
+        };
+        state.kept.publish(newest.end_s * 1_000)?;
         state.published.extend(closed.reports.into_iter().map(Arc::new));
         let old = state.published.len().saturating_sub(self.rules.keep);
         state.published.drain(..old);
         metrics::published(closed.periods, state.published.back().map(Arc::as_ref));
+        Ok(())
     }
 }
 
@@ -151,7 +169,9 @@ fn fold(ledger: &Ledger, reports: &Reports, partition: u32, height: u64, raw: &[
                     .filter_map(|event| Event::read(&event.r#type, &event.payload)),
             );
         }
-        reports.apply(partition, tx.proposal.client_time_ms, &events);
+        reports
+            .apply(partition, tx.proposal.client_time_ms, &events)
+            .map_err(|error| format!("what is published cannot be kept: {error}"))?;
     }
     Ok(())
 }

@@ -6,7 +6,8 @@
 //! | `fold`, `tally` | from the log to closed periods | pure |
 //! | `suppress` | which counts of a family may be told | pure |
 //! | `report`, `csv` | what is published of a period | pure |
-//! | `follow` | reads committed blocks, keeps what was published | |
+//! | `follow` | reads committed blocks, keeps the newest reports | |
+//! | `kept` | under which rules was published until when | |
 //! | `metrics` | the last period for Prometheus | |
 //!
 //! Why nobody can be found in it: `docs/reporting.md`.
@@ -17,6 +18,7 @@ pub mod csv;
 pub mod event;
 pub mod fold;
 mod follow;
+mod kept;
 pub mod metrics;
 pub mod report;
 pub mod suppress;

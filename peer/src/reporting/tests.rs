@@ -12,6 +12,7 @@ use super::{
     csv,
     event::{Age, Beds, Cell, Event, OutcomeChanged, Sex, Triage, Ward},
     fold::Fold,
+    follow::Reports,
     report::Report,
 };
 
@@ -156,6 +157,29 @@ fn what_comes_late_is_counted_in_the_oldest_open_period() {
         .map(|report| (report.period, treated(report, "NORTH")))
         .collect();
     assert_eq!(told, [(1_000, Some(6)), (1_100, Some(6))]);
+}
+
+#[test]
+fn other_rules_count_from_the_end_of_what_was_published() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let kept = directory.path().join("reporting.json");
+    let told = |threshold: u64, until: u64| -> Vec<u64> {
+        let reports = Reports::open(&config(threshold), 1, &kept).expect("rules");
+        for period in 10..until {
+            reports.apply(0, period * 100_000, &[]).expect("kept");
+        }
+        // Past the grace of the last one.
+        reports.apply(0, until * 100_000 + 30_000, &[]).expect("kept");
+        let starts = reports.list().into_iter().map(|report| report.period);
+        starts.map(|start_s| start_s / PERIOD_S).collect()
+    };
+    assert_eq!(told(5, 12), [10, 11]);
+    assert_eq!(told(5, 12), [10, 11], "the same is folded again");
+    assert_eq!(told(6, 12), [] as [u64; 0], "who has read them could subtract");
+    assert_eq!(told(5, 13), [10, 11, 12], "nobody has read anything of the others'");
+    assert_eq!(told(6, 14), [13]);
+    assert_eq!(told(6, 15), [13, 14], "as long as the rules are the same");
+    assert_eq!(told(5, 16), [15], "nor are the first ones' continued");
 }
 
 #[test]

@@ -95,7 +95,9 @@ async fn a_dead_worker_costs_a_retry_on_another() {
     for worker in &workers {
         worker.dies.store(1, Ordering::Relaxed);
     }
+    let before = WORKER_RETRIES.get();
     create(&pool, soon()).await.expect("the third attempt works");
+    assert!(WORKER_RETRIES.get() > before);
     let opened: u32 = workers.iter().map(|worker| worker.opened.load(Ordering::Relaxed)).sum();
     assert_eq!(opened, 3);
 }

@@ -78,18 +78,6 @@ fn is_broken(text: &str) -> bool {
     .any(|kind| text.contains(kind))
 }
 
-/// The server says that it refused a connection.
-async fn counted(here: &Here, process: &str, before: f64, name: &str) {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while here.world.metric(process, REFUSED).await <= before {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "{name}: {process} counts no refused connection"
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// Nobody gets past the handshake whose certificate does not count, at any kind of process.
 async fn certificates(here: &Here, directory: &Path) {
     let world = &here.world;
@@ -149,7 +137,7 @@ async fn certificates(here: &Here, directory: &Path) {
                     fits || is_broken(&text),
                     "{name} ({role}) at {process}: the handshake ends with {alerts}, not with {text}"
                 );
-                counted(here, process, before, name).await;
+                here.counted(process, REFUSED, before, name).await;
             }
         }
     }

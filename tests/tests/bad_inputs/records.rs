@@ -21,6 +21,8 @@ use service::Role;
 
 use super::{Here, unchanged};
 
+const CONTRADICTIONS: &str = "medledger_peer_attestations_contradicting_total";
+
 pub async fn run(here: &Here) {
     blocks(here).await;
     flipped(here).await;
@@ -346,7 +348,10 @@ async fn attestations(here: &Here) {
     };
     let list = |attestations| AttestationList { attestations }.encode_to_vec();
     let topic = ledger_log::topics::Topics::of_channel(&world.network.channel).attest();
+    // So near that the chain comes to it soon, so far that the attester has not said the truth of it before.
+    let soon = world.ends().await[0] + 6;
     let cases: Vec<(&str, Vec<u8>)> = vec![
+        ("one attester's lie", list(vec![lie(&liar, soon)])),
         ("garbage among the attestations", b"nothing".to_vec()),
         (
             "an attestation by a peer that is no attester",
@@ -356,7 +361,7 @@ async fn attestations(here: &Here) {
             "an attestation of a height that is not there",
             list(vec![lie(&liar, 1 << 40)]),
         ),
-        ("one attester's lie", list(vec![lie(&liar, 1)])),
+        ("one attester's lie of what is past", list(vec![lie(&liar, 1)])),
     ];
     for (name, raw) in cases {
         unchanged(here, name, async {
@@ -372,5 +377,8 @@ async fn attestations(here: &Here) {
             .await
             .expect("a status");
         assert!(status.attested, "{name}: what came after is not attested: {status:?}");
+    }
+    for peer in world.peers() {
+        here.counted(&peer, CONTRADICTIONS, 0.0, "one attester's lie").await;
     }
 }

@@ -347,14 +347,16 @@ async fn reporting() -> Rig {
     let facilities = json!([{ "name": "A-1", "area": "NORTH" }]);
     let config = json!({ "period_s": 100, "grace_s": 0, "threshold": 10, "facilities": facilities });
     let config = serde_json::from_value(config).expect("settings");
-    let reports = Arc::new(Reports::new(&config, 1).expect("the contract's codes"));
+    let directory = tempfile::tempdir().expect("a directory");
+    let reports = Reports::open(&config, 1, &directory.path().join("reporting.json"));
+    let reports = Arc::new(reports.expect("the contract's codes"));
     let encounter = json!({
         "codes": "who-emt-mds-1", "facility": "A-1", "area": "NORTH", "triage": "green", "items": ["9"],
         "age": "18-64", "sex": "male",
     });
     let event = Event::read("encounter.added", encounter.to_string().as_bytes()).expect("an event");
-    reports.apply(0, 1_000_000, &vec![event; 12]);
-    reports.apply(0, 1_100_000, &[]);
+    reports.apply(0, 1_000_000, &vec![event; 12]).expect("counted");
+    reports.apply(0, 1_100_000, &[]).expect("published");
     Rig::reporting(Limits::default(), Quotas::default(), Some(reports)).await
 }
 

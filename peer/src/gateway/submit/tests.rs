@@ -56,8 +56,11 @@ async fn ordered_is_the_receipt() {
 async fn a_receipt_that_proves_nothing_is_none() {
     let rig = Rig::new().await;
     rig.orderer.expect(&[Mood::Pretends]);
+    let faults = RECEIPT_FAULTS.with_label_values(&["no_proof"]);
+    let before = faults.get();
     let submission = outcome(rig.submit("create", r#"["one"]"#, Finality::Ordered).await).expect("ordered");
     assert_eq!(rig.orderer.asked.load(Ordering::Relaxed), 2, "sent to somebody else");
+    assert!(faults.get() > before);
     assert!(submission.receipt.is_some());
 }
 
@@ -65,9 +68,12 @@ async fn a_receipt_that_proves_nothing_is_none() {
 async fn a_receipt_whose_place_is_another_ones_is_not_waited_for() {
     let rig = Rig::new().await;
     rig.orderer.expect(&[Mood::BreaksWord, Mood::BreaksWord]);
+    let faults = RECEIPT_FAULTS.with_label_values(&["not_there"]);
+    let before = faults.get();
     let submission = outcome(rig.submit("create", r#"["one"]"#, Finality::Committed).await).expect("committed");
     assert_eq!((&*submission.code, submission.height), ("VALID", 3));
     assert_eq!(submission.endorsements, 1, "the same transaction, sent again");
+    assert!(faults.get() > before);
     rig.orderer.expect(&vec![Mood::BreaksWord; BROADCASTS_MAX]);
     let problem = outcome(rig.submit("create", r#"["two"]"#, Finality::Committed).await).expect_err("never ordered");
     assert_eq!(problem.code, Code::UnknownOutcome);

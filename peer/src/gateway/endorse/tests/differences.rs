@@ -1,16 +1,19 @@
 //! One who differs from the others ends nothing that they can do without him.
 
 use super::*;
+use crate::metrics::{ENDORSER_FAULTS, MISMATCHES};
 
 #[tokio::test]
 async fn endorsers_that_disagree_are_named() {
     let net = net(&FOUR);
     net.say(1, Says::Other);
+    let before = MISMATCHES.get();
     let problem = net
         .endorse("AND('HospitalA.peer', 'HospitalB.peer', 'Relief.peer')")
         .await
         .expect_err("mismatch");
     assert_eq!(problem.code, Code::EndorsementMismatch);
+    assert!(MISMATCHES.get() > before);
     assert!(
         problem.detail.contains("HospitalA and Relief") && problem.detail.contains("HospitalB"),
         "{problem}"
@@ -63,6 +66,7 @@ async fn half_against_half_is_met_by_the_half_of_this_peer() {
 
 #[tokio::test]
 async fn who_differs_and_cannot_be_spared_is_named() {
+    let faults = ENDORSER_FAULTS.with_label_values(&["HospitalB"]);
     for (says, code) in [
         (Says::Mislabels, Code::EndorsementMismatch),
         (Says::Mixes, Code::EndorsementMismatch),
@@ -73,12 +77,14 @@ async fn who_differs_and_cannot_be_spared_is_named() {
     ] {
         let net = net(&FOUR);
         net.say(1, says);
+        let before = faults.get();
         let problem = net
             .endorse("AND('HospitalA.peer', 'HospitalB.peer')")
             .await
             .expect_err("differs");
         assert_eq!(problem.code, code);
         assert!(problem.detail.starts_with("HospitalB: "), "{problem}");
+        assert!(faults.get() > before, "{code:?}");
     }
 }
 
