@@ -14,7 +14,7 @@ pub struct Kept {
     said: Said,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Said {
     /// Fingerprint of the rules.
@@ -61,12 +61,17 @@ impl Kept {
         if until_ms <= self.said.until_ms {
             return Ok(());
         }
-        self.said.until_ms = until_ms;
+        let said = Said {
+            until_ms,
+            ..self.said.clone()
+        };
         let directory = self.file.parent().unwrap_or(Path::new("/"));
         let mut unfinished = tempfile::NamedTempFile::new_in(directory)?;
-        unfinished.write_all(&serde_json::to_vec(&self.said)?)?;
+        unfinished.write_all(&serde_json::to_vec(&said)?)?;
         unfinished.as_file().sync_all()?;
         unfinished.persist(&self.file)?;
-        File::open(directory)?.sync_all()
+        File::open(directory)?.sync_all()?;
+        self.said = said;
+        Ok(())
     }
 }

@@ -173,13 +173,13 @@ mod tests {
             ("acks=s3cret", "acks is fixed"),
             ("sasl.passwort=s3cret", "sasl.passwort is refused"),
         ] {
-            let error = opened_with(file).err().expect(file).to_string();
+            let error = opened_with(file).expect_err(file).to_string();
             assert!(error.contains(expected), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }
         let mut settings = KafkaSettings::new(["127.0.0.1:9"]);
         settings.properties_file = Some("/nowhere".into());
-        let error = client_config(&settings).err().expect("no file").to_string();
+        let error = client_config(&settings).expect_err("no file").to_string();
         assert!(error.starts_with("kafka.properties_file /nowhere: "), "{error}");
     }
 }
