@@ -89,8 +89,9 @@ pub async fn serve(tasks: &Tasks, config: Config) -> Result<Arc<Ledger>, ServeEr
         attester: config.attester.as_ref().map(attester_key).transpose()?,
     };
     let ledger = start(tasks, &health, inside)?;
-    let reports = config.reporting.as_ref();
-    let reports = reports.map(|config| report(tasks, &health, &ledger, config, &kept));
+    let reports = config
+        .reporting
+        .map(|config| report(tasks, &health, &ledger, &config, &kept));
     let reports = reports.transpose()?;
     let trust = Trust::load(
         Arc::clone(&identity),

@@ -159,7 +159,7 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- range $name, $value := dig "kafka" "properties" dict . }}
 {{- if regexMatch "(?i)password|passphrase|secret|jaas|oauthbearer\\.config|key\\.pem" $name }}
 {{- fail (printf "kafka.properties.%s: would stand in a ConfigMap; put it into a Secret's file that kafka.users.<role>.properties names" $name) }}
-{{- else if contains "\n" $value }}
+{{- else if contains "\n" (toString $value) }}
 {{- fail (printf "kafka.properties.%s: has several lines; name a file, as with ssl.ca.location" $name) }}
 {{- end }}
 {{- end }}

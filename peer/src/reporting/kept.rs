@@ -28,23 +28,22 @@ struct Said {
 impl Kept {
     /// Where nothing is kept, nothing was published.
     pub fn open(file: &Path, rules: String) -> io::Result<Kept> {
-        let said = match fs::read(file) {
-            Ok(bytes) => serde_json::from_slice(&bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Said {
-                rules: rules.clone(),
-                since_ms: 0,
-                until_ms: 0,
-            },
+        let found: Option<Said> = match fs::read(file) {
+            Ok(bytes) => Some(serde_json::from_slice(&bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
-        // Written with the first period that these publish: until then nobody has read anything of theirs.
-        let said = match said.rules == rules {
-            true => said,
-            false => Said {
-                rules,
-                since_ms: said.until_ms,
-                until_ms: said.until_ms,
-            },
+        let said = match found {
+            Some(said) if said.rules == rules => said,
+            // Written with the first period that these publish: until then nobody has read anything of theirs.
+            other => {
+                let until_ms = other.map_or(0, |said| said.until_ms);
+                Said {
+                    rules,
+                    since_ms: until_ms,
+                    until_ms,
+                }
+            }
         };
         Ok(Kept {
             file: file.to_owned(),
