@@ -10,6 +10,7 @@
 //! metric::register(DECLARED);
 //! BLOCKS.with_label_values(&["count"]).inc();
 //! assert!(metric::text().contains("example_blocks_total{reason=\"linger\"} 0"));
+//! assert_eq!(metric::value("example_blocks_total{reason=\"count\"}"), 1.0);
 //! ```
 //! The comment is the help, in Prometheus and in `docs/metrics.md`. Names follow Prometheus: the unit last, base units,
 //! `_total` for counters. Values of labels that are known beforehand are there at zero from the start, so that a rule
@@ -153,6 +154,16 @@ pub fn text() -> String {
     let mut text = String::new();
     let encoded = TextEncoder::new().encode_utf8(&prometheus::gather(), &mut text);
     encoded.map_or_else(|_| String::new(), |()| text)
+}
+
+/// What [`text`] says of one series, named as it stands there: `name{label="value"}`. Not there is 0, as before the first
+/// event.
+pub fn value(series: &str) -> f64 {
+    let text = text();
+    let said = text
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    said.map_or(0.0, |value| value.parse().expect("Prometheus' text has numbers"))
 }
 
 /// What [`text`] is, for `Content-Type`.

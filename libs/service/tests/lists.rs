@@ -18,7 +18,7 @@ use service::mux::{self, CallError, Mux};
 use service::rpc::{self, BroadcastRequest, BroadcastRequests};
 use service::serve::Config;
 use service::tls::Target;
-use support::{Running, SECOND, World, echo, orderer_at, problem, request, series, text, until};
+use support::{Running, SECOND, World, echo, orderer_at, problem, request, text, until};
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -76,7 +76,7 @@ async fn a_full_queue_refuses_at_once() {
             ..mux::Config::default()
         },
     );
-    let counted = || series("medledger_call_refused_total{call=\"broadcast\"}");
+    let counted = || metric::value("medledger_call_refused_total{call=\"broadcast\"}");
     let waiting: Vec<_> = (0..10)
         .map(|_| {
             let mux = mux.clone();

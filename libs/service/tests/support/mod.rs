@@ -254,13 +254,6 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     panic!("not in time: {what}");
 }
 
-/// The value of a series of this process, as Prometheus reads it.
-pub fn series(name: &str) -> u64 {
-    let text = metric::text();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.map_or(0, |value| value.parse().expect("a count"))
-}
-
 /// One request on the health port.
 pub async fn get(address: SocketAddr, path: &str) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
