@@ -1,4 +1,4 @@
-//! Lists of item codes: data, not code. A country changes items, so a list has a version and every encounter names
+//! Lists of item codes and of kinds of beds: data, not code. A country changes items, so a list has a version and every encounter names
 //! the version that it was coded by; older lists stay, so that older encounters stay readable.
 
 use sdk::Rejection;
@@ -14,6 +14,7 @@ pub const ITEMS_MAX: usize = 12;
 #[serde(deny_unknown_fields)]
 pub struct CodeList {
     pub version: String,
+    pub beds: Vec<Beds>,
     pub items: Vec<Item>,
 }
 
@@ -29,6 +30,14 @@ pub struct Item {
     /// One case is an alert by itself.
     #[serde(default)]
     pub alert: bool,
+}
+
+/// A kind of beds that a facility may state: a closed list, so that nobody's condition becomes a label.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Beds {
+    pub kind: String,
+    pub name: String,
 }
 
 /// What patients end with.
@@ -81,6 +90,16 @@ impl CodeList {
         Ok(())
     }
 
+    pub fn check_beds<'k>(&self, mut kinds: impl Iterator<Item = &'k str>) -> Result<(), Rejection> {
+        if kinds.all(|kind| self.beds.iter().any(|known| known.kind == kind)) {
+            return Ok(());
+        }
+        Err(Rejection::new(
+            "beds",
+            "must be kinds of the newest list of codes, as general, icu, isolation; other is for all others",
+        ))
+    }
+
     pub fn check_outcome(&self, outcome: &str) -> Result<(), Rejection> {
         match self.section(outcome) {
             Some(OUTCOME) => Ok(()),
@@ -97,6 +116,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::facility::Kind;
 
     #[test]
     fn every_list_is_sound_and_versions_and_codes_are_unique() {
@@ -104,6 +124,9 @@ mod tests {
         for list in CodeList::all() {
             let codes: BTreeSet<&str> = list.items.iter().map(|item| item.code.as_str()).collect();
             assert_eq!(codes.len(), list.items.len(), "{}", list.version);
+            let kinds: BTreeSet<&str> = list.beds.iter().map(|beds| beds.kind.as_str()).collect();
+            assert_eq!(kinds.len(), list.beds.len(), "{}", list.version);
+            assert!(kinds.contains("other") && kinds.iter().all(|kind| Kind::is_valid(kind)));
             for code in codes {
                 let short = (1..=8).contains(&code.len()) && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
                 assert!(short, "{code}");

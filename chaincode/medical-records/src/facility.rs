@@ -8,6 +8,7 @@ use std::fmt;
 use sdk::{Ctx, Person, Rejection};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::codes::CodeList;
 use crate::record::Stamp;
 use crate::records::{Changed, hex, stamp, unhex};
 use crate::rights;
@@ -67,7 +68,7 @@ pub fn own(person: &Person) -> Result<&str, Rejection> {
     ))
 }
 
-/// A kind of beds: `general`, `icu`, `isolation`, `maternity` …
+/// A kind of beds: `general`, `icu`, `isolation`, `maternity` … Which there are says the list of codes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Kind(String);
 
@@ -154,6 +155,7 @@ pub fn set_beds(ctx: &mut Ctx, facility: Facility, version: u64, beds: Vec<Ward>
     if (1..beds.len()).any(|at| beds[..at].iter().any(|ward| ward.kind == beds[at].kind)) {
         return Err(Rejection::new("beds", "must not name a kind twice"));
     }
+    CodeList::of(None)?.check_beds(beds.iter().map(|ward| ward.kind.0.as_str()))?;
     let former: Option<Statement> = ctx.get(BEDS);
     if former
         .as_ref()

@@ -196,6 +196,10 @@ fn beds_are_stated_by_their_facility_and_no_one_else() {
             "beds[0].kind: a kind of beds",
         ),
         (
+            json!([{"kind": "room-of-one-person", "staffed": 1, "occupied": 1}]),
+            "beds: kinds of the newest list of codes",
+        ),
+        (
             json!([{"kind": "icu", "staffed": 100_001, "occupied": 1}]),
             "beds[0].staffed: a number of beds",
         ),

@@ -70,7 +70,7 @@ pub fn report(report: &Report) -> String {
     for area in &report.areas {
         text.push_str(&of_area(area));
     }
-    text.push_str("\nfacility              treated   reported  on time  beds available of staffed\n");
+    text.push_str("\nfacility              treated   reported  on time  beds available, at least, of staffed\n");
     for facility in &report.facilities {
         let beds = facility.beds.iter();
         let beds: Vec<String> = beds

@@ -5,6 +5,11 @@ use std::path::Path;
 use serde::Deserialize;
 use service::settings::Broken;
 
+use super::{
+    config::{OTHER, is_label},
+    event::KINDS_MAX,
+};
+
 /// The contract's newest.
 const LIST: &str = include_str!("../../../chaincode/medical-records/codes/who-emt-mds-1.json");
 
@@ -14,7 +19,17 @@ const ITEMS_MAX: usize = 500;
 #[serde(deny_unknown_fields)]
 pub struct CodeList {
     pub version: String,
+    /// What beds are told by; those of any other kind are told together.
+    pub beds: Vec<Beds>,
     pub items: Vec<Item>,
+}
+
+/// A kind of beds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Beds {
+    pub kind: String,
+    pub name: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -41,6 +56,11 @@ impl CodeList {
         if list.items.is_empty() || list.items.len() > ITEMS_MAX {
             return Err(broken("must have 1 to 500 items".to_owned()));
         }
+        if list.beds.len() > KINDS_MAX || !list.beds.iter().all(|beds| is_label(&beds.kind)) {
+            return Err(broken(
+                "must have at most 16 kinds of beds, of 1 to 64 letters, digits, dots and dashes".to_owned(),
+            ));
+        }
         Ok(list)
     }
 
@@ -50,6 +70,12 @@ impl CodeList {
         self.items
             .iter()
             .filter(move |item| !others.contains(&item.section.as_str()))
+    }
+
+    /// What beds of that kind are told as.
+    pub fn kind_of_beds(&self, kind: &str) -> &str {
+        let known = self.beds.iter().find(|beds| beds.kind == kind);
+        known.map_or(OTHER, |beds| &beds.kind)
     }
 
     pub fn outcomes(&self) -> impl Iterator<Item = &Item> {

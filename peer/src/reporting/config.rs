@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::Deserialize;
 use service::settings::Broken;
 
-use super::{codes::CodeList, suppress::THRESHOLD_MIN};
+use super::{
+    codes::CodeList,
+    suppress::{BEDS_STEP_MIN, THRESHOLD_MIN},
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +28,9 @@ pub struct ReportingConfig {
     /// Counts below are withheld.
     #[serde(default = "threshold")]
     pub threshold: u64,
+    /// Occupied beds are told in steps of so many.
+    #[serde(default = "beds_step")]
+    pub beds_step: u32,
     /// Unix time; encounters of periods before it are not counted.
     #[serde(default)]
     pub since_s: u64,
@@ -33,7 +39,7 @@ pub struct ReportingConfig {
     pub keep: usize,
     /// Items one case of which is an alert; absent: those that the list of codes says.
     pub alert_items: Option<Vec<String>>,
-    /// A list of item codes, JSON; absent: that of the contract.
+    /// A list of item codes and kinds of beds, JSON; absent: that of the contract.
     pub codes: Option<PathBuf>,
     pub facilities: Vec<FacilityConfig>,
 }
@@ -69,6 +75,10 @@ fn threshold() -> u64 {
     10
 }
 
+fn beds_step() -> u32 {
+    5
+}
+
 /// A year of days, and a month.
 fn keep() -> usize {
     400
@@ -77,7 +87,7 @@ fn keep() -> usize {
 const FACILITIES_MAX: usize = 1_000;
 const KEEP_MAX: usize = 10_000;
 
-fn is_label(text: &str) -> bool {
+pub fn is_label(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text
             .bytes()
@@ -98,6 +108,9 @@ impl ReportingConfig {
                 "threshold",
                 "must be 3 to 1000: below 3 a withheld count could only be 1",
             );
+        }
+        if !(BEDS_STEP_MIN..=1_000).contains(&self.beds_step) {
+            return broken("beds_step", "must be 3 to 1000: in each bed lies one person");
         }
         if self.keep == 0 || self.keep > KEEP_MAX {
             return broken("keep", "must be 1 to 10000");
@@ -148,6 +161,7 @@ pub struct Rules {
     pub grace_ms: u64,
     pub deadline_ms: u64,
     pub threshold: u64,
+    pub beds_step: u32,
     pub since: u64,
     pub keep: usize,
     pub codes: CodeList,
@@ -169,6 +183,7 @@ impl Rules {
             grace_ms: config.grace_s * 1_000,
             deadline_ms: config.deadline_s * 1_000,
             threshold: config.threshold,
+            beds_step: config.beds_step,
             since: (config.since_s * 1_000).div_ceil(period_ms),
             keep: config.keep,
             codes,
@@ -183,11 +198,11 @@ impl Rules {
     /// Of everything that divides people into counts: other rules have another one.
     pub fn fingerprint(&self) -> String {
         /// Changed with what `tally` and `suppress` make of the same rules.
-        const MADE_BY: u32 = 1;
+        const MADE_BY: u32 = 2;
         let dividing = (
             MADE_BY,
             &self.contract,
-            (self.period_ms, self.grace_ms, self.threshold),
+            (self.period_ms, self.grace_ms, self.threshold, self.beds_step),
             &self.codes,
             &self.facilities,
         );

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 /// Kinds of beds of one statement.
-const KINDS_MAX: usize = 16;
+pub const KINDS_MAX: usize = 16;
 pub(super) const ITEMS_MAX: usize = 12;
 const BEDS_MAX: u32 = 100_000;
 

@@ -15,9 +15,11 @@ metric::declare! {
     TRIAGE: Gauges = "medledger_report_triage" by ["area", "triage"];
     /// People treated in the last published period; absent if withheld
     TREATED: Gauges = "medledger_report_treated" by ["facility"];
+    /// People treated in the last published period, in facilities that are expected and others; absent if withheld
+    AREA_TREATED: Gauges = "medledger_report_area_treated" by ["area"];
     /// Cells withheld in the last published period, those among them in which nothing happened
     WITHHELD: Gauge = "medledger_report_suppressed_cells";
-    /// Beds as each facility stated them last, at the end of the last published period: staffed, occupied, available
+    /// Beds as each facility stated them last, at the end of the last published period: staffed, and at least how many are occupied and available
     BEDS: Gauges = "medledger_report_beds" by ["facility", "kind", "state"];
     /// 1: the facility stated its beds in the last published period
     REPORTED: Gauges = "medledger_report_facility_reported" by ["facility"];
@@ -51,10 +53,22 @@ fn show(report: &Report) {
     END.set(gauge(report.end_s));
     WITHHELD.set(gauge(report.withheld_cells));
     EXPECTED.set(gauge(report.facilities_expected));
-    for family in [&*ENCOUNTERS, &TRIAGE, &TREATED, &BEDS, &REPORTED, &ON_TIME, &ALERT] {
+    for family in [
+        &*ENCOUNTERS,
+        &TRIAGE,
+        &TREATED,
+        &AREA_TREATED,
+        &BEDS,
+        &REPORTED,
+        &ON_TIME,
+        &ALERT,
+    ] {
         family.reset();
     }
     for area in &report.areas {
+        if let Some(treated) = area.treated {
+            AREA_TREATED.with_label_values(&[&area.area]).set(gauge(treated));
+        }
         for count in &area.items {
             let labels = [area.area.as_str(), &count.item, &count.age];
             ENCOUNTERS.with_label_values(&labels).set(gauge(count.count));

@@ -93,7 +93,9 @@ pub struct BedCount {
     pub kind: String,
     /// Staffed and usable.
     pub staffed: u32,
+    /// At least so many, in steps.
     pub occupied: u32,
+    /// At least so many are staffed, usable and free.
     pub available: u32,
 }
 
@@ -180,18 +182,17 @@ fn facility_report(
         treated,
         reported: statement.is_some(),
         on_time: statement.is_some_and(|statement| (start_ms..deadline_ms).contains(&statement.first_ms)),
-        beds: beds.into_iter().flatten().map(BedCount::from).collect(),
+        beds: beds.into_iter().flatten().map(|ward| bed_count(rules, ward)).collect(),
     }
 }
 
-impl From<&Ward> for BedCount {
-    fn from(ward: &Ward) -> Self {
-        BedCount {
-            kind: ward.kind.clone(),
-            staffed: ward.staffed,
-            occupied: ward.occupied,
-            available: ward.staffed.saturating_sub(ward.occupied),
-        }
+fn bed_count(rules: &Rules, ward: &Ward) -> BedCount {
+    let (occupied, available) = suppress::beds(ward.staffed, ward.occupied, rules.beds_step);
+    BedCount {
+        kind: ward.kind.clone(),
+        staffed: ward.staffed,
+        occupied,
+        available,
     }
 }
 

@@ -6,6 +6,17 @@
 /// Below this a withheld cell could have one value only.
 pub const THRESHOLD_MIN: u64 = 3;
 
+/// Below this the two values that a told number of occupied beds could have would be neighbours.
+pub const BEDS_STEP_MIN: u32 = 3;
+
+/// How many of a ward's beds are occupied and how many are free, both at least. One person lies in each bed, so the
+/// occupied are told in steps: `step` different numbers are told as the same one, nobody among them. The free follow
+/// from that and from the staffed, of which everybody is told.
+pub fn beds(staffed: u32, occupied: u32, step: u32) -> (u32, u32) {
+    let least = occupied - occupied % step;
+    (least, staffed.saturating_sub(least + step - 1))
+}
+
 /// What may be told of a family's cells, `None` where it is withheld. Cells in `never` are withheld whatever they
 /// count. `None` altogether: there are too few people for even their number to be told.
 ///
@@ -192,6 +203,29 @@ mod tests {
                         nobody_is_found(cells, people, &never, threshold);
                     }
                 }
+            }
+        }
+    }
+
+    /// Whoever knows what is told of a ward, and how many beds it has, is left with `step` numbers of people in them.
+    #[test]
+    fn of_occupied_beds_only_the_step_is_known() {
+        for (step, staffed) in [3, 5, 10]
+            .into_iter()
+            .flat_map(|step| (0..30).map(move |beds| (step, beds)))
+        {
+            let mut told: BTreeMap<(u32, u32), Vec<u32>> = BTreeMap::new();
+            for occupied in 0..12 * step {
+                told.entry(beds(staffed, occupied, step)).or_default().push(occupied);
+            }
+            for ((least, free), possible) in told {
+                assert_eq!(possible.len(), step as usize, "{staffed} beds: {possible:?}");
+                assert!(possible.iter().all(|occupied| *occupied >= least));
+                assert!(
+                    possible
+                        .iter()
+                        .all(|occupied| staffed.saturating_sub(*occupied) >= free)
+                );
             }
         }
     }

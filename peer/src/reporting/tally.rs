@@ -89,7 +89,7 @@ impl Tally {
             beds: Vec::new(),
         });
         statement.first_ms = statement.first_ms.min(time_ms);
-        statement.beds = beds.beds.clone();
+        statement.beds = by_kind(rules, &beds.beds);
     }
 
     /// Adds what another partition counted in the same period. A facility's statements are all in one partition.
@@ -114,6 +114,22 @@ impl Tally {
         }
         self.statements.extend(other.statements);
     }
+}
+
+/// As the list of codes divides them: kinds that it does not have are one.
+fn by_kind(rules: &Rules, wards: &[Ward]) -> Vec<Ward> {
+    let mut kinds: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+    for ward in wards {
+        let (staffed, occupied) = kinds.entry(rules.codes.kind_of_beds(&ward.kind)).or_default();
+        *staffed += ward.staffed;
+        *occupied += ward.occupied;
+    }
+    let wards = kinds.into_iter().map(|(kind, (staffed, occupied))| Ward {
+        kind: kind.to_owned(),
+        staffed,
+        occupied,
+    });
+    wards.collect()
 }
 
 fn triage_place(cell: &Cell) -> usize {
