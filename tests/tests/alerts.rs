@@ -154,6 +154,8 @@ fn every_alert_has_its_page_and_its_words() {
 const FOREIGN: &[&str] = &[
     "up",
     "kube_pod_container_status_restarts_total",
+    "kube_statefulset_replicas",
+    "kube_statefulset_status_replicas_ready",
     "kubelet_volume_stats_available_bytes",
     "kubelet_volume_stats_capacity_bytes",
 ];
