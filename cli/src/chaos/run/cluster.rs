@@ -78,6 +78,11 @@ impl Cluster {
         })
     }
 
+    /// As kubectl takes it.
+    pub fn tools(&self) -> String {
+        format!("deployment/{}-tools", self.fullname)
+    }
+
     pub fn selector(&self) -> String {
         format!("app.kubernetes.io/instance={}", self.release)
     }

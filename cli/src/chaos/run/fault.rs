@@ -28,7 +28,6 @@ const RESTARTED_WITHIN: Duration = Duration::from_secs(180);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const DRAINED_WITHIN: Duration = Duration::from_secs(240);
 const ROLLED_WITHIN: Duration = Duration::from_secs(300);
-const UPGRADED_WITHIN: Duration = Duration::from_secs(600);
 const NO_SPARE: &str = "no organisation has a second peer";
 /// Until a fault shows: the calls under way have ended.
 const SHOWS: Duration = Duration::from_secs(10);
@@ -255,27 +254,30 @@ impl Scene<'_> {
         Ok(format!("{} workloads, one after the other", rolled.len()))
     }
 
-    /// Interrupted, the release stays what it is then, and `helm history` says what that is.
     async fn upgrade(&self) -> Result<Made> {
-        let (Some(upgrade), Some(rollback)) = (heal::hook(heal::UPGRADE), heal::hook(heal::ROLLBACK)) else {
+        let (Some(upgrade), Some(_)) = (heal::hook(heal::UPGRADE), heal::hook(heal::ROLLBACK)) else {
             let why = format!("{} and {} are not set", heal::UPGRADE, heal::ROLLBACK);
             return Ok(Made::Skipped(why));
         };
-        let there = self.another_version(&upgrade).await;
-        let back = self.another_version(&rollback).await;
+        let there = self.every_pod_another(heal::to_version(self.cluster, &upgrade)).await;
+        let back = async {
+            ensure!(heal::back_to_version(self.cluster).await?, "it is no other version");
+            Ok(())
+        };
+        let back = self.every_pod_another(back).await;
         Ok(Made::now(format!("{} s there, {} s back", there?, back?)))
     }
 
     /// Every pod is another one after it; how many seconds it took.
-    async fn another_version(&self, command: &str) -> Result<u64> {
+    async fn every_pod_another(&self, change: impl Future<Output = Result<()>>) -> Result<u64> {
         let begun = Instant::now();
         let before = self.cluster.pods().await?;
-        heal::run_hook(command, &self.cluster.release, UPGRADED_WITHIN).await?;
+        change.await?;
         recovery::recovered(self.cluster, self.before, self.load).await?;
         let after = self.cluster.pods().await?;
         let same = before.iter().filter(|old| after.iter().any(|new| new.uid == old.uid));
         let same: Vec<Pod> = same.cloned().collect();
-        ensure!(same.is_empty(), "{command} left as they were: {}", names(&same));
+        ensure!(same.is_empty(), "left as they were: {}", names(&same));
         Ok(begun.elapsed().as_secs())
     }
 

@@ -21,10 +21,13 @@ pub const NODE_START: &str = "CHAOS_NODE_START";
 /// What makes the release another version, and what goes back: commands that get its name as their last argument.
 pub const UPGRADE: &str = "CHAOS_UPGRADE";
 pub const ROLLBACK: &str = "CHAOS_ROLLBACK";
+/// On the release's tools while it is, or was interrupted on the way to, another version.
+const ANOTHER_VERSION: &str = "medledger.io/chaos-upgrade";
 /// How many replicas a scaled-down set had.
 pub const REPLICAS: &str = "medledger.io/chaos-replicas";
 
 pub const NODE_WITHIN: Duration = Duration::from_secs(180);
+const UPGRADED_WITHIN: Duration = Duration::from_secs(600);
 const NODE_READY_WITHIN: Duration = Duration::from_secs(240);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -40,6 +43,9 @@ pub async fn all(cluster: &Cluster, say: &dyn Fn(&str)) -> Result<()> {
 pub async fn faults(cluster: &Cluster, agents: &Agents, say: &dyn Fn(&str)) -> Result<()> {
     for node in nodes(cluster).await? {
         say(&format!("{node} is back"));
+    }
+    if back_to_version(cluster).await? {
+        say("the release is the version again that it was");
     }
     for set in replicas(cluster).await? {
         say(&format!("{set} has its replicas again"));
@@ -90,6 +96,28 @@ async fn node_ready(cluster: &Cluster, name: &str) -> Result<bool> {
     Ok(conditions.is_some_and(|all| all.iter().any(is_ready)))
 }
 
+/// The release becomes another version, by a hook; marked before, so that whoever heals goes back.
+pub async fn to_version(cluster: &Cluster, upgrade: &str) -> Result<()> {
+    let note = format!("{ANOTHER_VERSION}=under-way");
+    let tools = cluster.tools();
+    cluster.kubectl.run(&["annotate", "--overwrite", &tools, &note]).await?;
+    run_hook(upgrade, &cluster.release, UPGRADED_WITHIN).await
+}
+
+/// Whether it was another version, and is no longer.
+pub async fn back_to_version(cluster: &Cluster) -> Result<bool> {
+    let tools = cluster.tools();
+    let found = cluster.kubectl.get(&[&tools]).await?;
+    if found["metadata"]["annotations"][ANOTHER_VERSION].is_null() {
+        return Ok(false);
+    }
+    let back = hook(ROLLBACK).with_context(|| format!("the release is another version, and {ROLLBACK} is not set"))?;
+    run_hook(&back, &cluster.release, UPGRADED_WITHIN).await?;
+    let note = format!("{ANOTHER_VERSION}-");
+    cluster.kubectl.run(&["annotate", &tools, &note]).await?;
+    Ok(true)
+}
+
 /// Scaled-down sets get back what they had; their names.
 pub async fn replicas(cluster: &Cluster) -> Result<Vec<String>> {
     let listed = cluster
@@ -137,8 +165,9 @@ pub fn hook(name: &str) -> Option<String> {
 
 /// A command with one more argument, `of`.
 pub async fn run_hook(command: &str, of: &str, within: Duration) -> Result<()> {
+    // In the shell's place, so that it ends with its caller.
     let mut child = tokio::process::Command::new("sh");
-    child.args(["-c", &format!("{command} \"$1\""), "sh", of]);
+    child.args(["-c", &format!("exec env {command} \"$1\""), "sh", of]);
     child
         .kill_on_drop(true)
         .stdin(Stdio::null())
