@@ -83,6 +83,7 @@ async fn every_panel_finds_data_on_a_network_under_load_and_kills() {
         contract: RECORDS.to_owned(),
         count: 900,
         over: Duration::from_secs(25),
+        silent: 1,
         seed: 1,
     };
     sample::send(&world.network, &encounters).await.expect("the encounters");

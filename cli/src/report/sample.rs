@@ -33,6 +33,9 @@ pub struct SampleArgs {
     /// Over how many seconds; a period closes only when something is sent after its end
     #[arg(long, value_name = "S", default_value_t = 90)]
     pub seconds: u64,
+    /// So many facilities say nothing of their beds, so that there is a site to be missed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub silent: usize,
     /// Another seed, other encounters
     #[arg(long, value_name = "N", default_value_t = SEED)]
     pub seed: u64,
@@ -44,6 +47,7 @@ impl SampleArgs {
             contract: self.contract.clone(),
             count: self.count,
             over: Duration::from_secs(self.seconds),
+            silent: self.silent,
             seed: self.seed,
         }
     }
@@ -53,6 +57,8 @@ pub struct Load {
     pub contract: String,
     pub count: u64,
     pub over: Duration,
+    /// Facilities that say nothing of their beds: the last ones.
+    pub silent: usize,
     pub seed: u64,
 }
 
@@ -60,13 +66,14 @@ pub struct Load {
 pub struct Sent {
     pub encounters: u64,
     pub statements: u64,
+    /// That treated somebody.
     pub facilities: u64,
 }
 
 impl Sent {
     pub fn text(&self) -> String {
         format!(
-            "{} encounters and {} statements of beds from {} facilities\n",
+            "{} encounters and {} statements of beds of {} facilities\n",
             self.encounters, self.statements, self.facilities
         )
     }
@@ -113,7 +120,8 @@ pub async fn send(network: &Network, load: &Load) -> Result<Sent> {
         "no physician of this network has a facility that its [reporting] names"
     );
     let mut statements = 0;
-    for (index, facility) in facilities.iter().enumerate() {
+    let speaking = facilities.len().saturating_sub(load.silent);
+    for (index, facility) in facilities.iter().enumerate().take(speaking) {
         state_beds(load, facility, index as u64).await?;
         statements += 1;
     }
