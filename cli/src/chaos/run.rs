@@ -188,6 +188,7 @@ async fn one(
     recovery::recovered(scene.cluster, scene.before, scene.load).await?;
     tokio::time::sleep(steady).await;
     let from_ms = scene.load.now().await?.at_ms;
+    let pods = scene.cluster.pods().await?;
     say("the fault");
     let made = scene.make(experiment.fault).await;
     let (detail, over) = match made {
@@ -213,7 +214,12 @@ async fn one(
     let to_ms = scene.load.now().await?.at_ms;
     say("judging");
     let now = scene.load.judge(from_ms, to_ms).await?;
-    let row = Row::judged(experiment, detail, recovery_s, verdict, &now);
+    let mut row = Row::judged(experiment, detail, recovery_s, verdict, &now);
     *verdict = now;
+    let after = scene.cluster.pods().await?;
+    let others = cluster::replaced(&pods, &after, experiment.fault.spares());
+    if !others.is_empty() {
+        row.failed(&format!("restarted, though only Kafka was away: {}", others.join(", ")));
+    }
     Ok(row)
 }

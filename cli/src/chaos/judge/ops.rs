@@ -1,6 +1,6 @@
 //! The history's changes, each with what its client was told in the end. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::chaos::history::{Entry, Outcome, Place, TxId, What, Write};
 
@@ -85,16 +85,20 @@ pub struct Gaps {
     pub longest_ms: u64,
     /// The same for the worst single partition.
     pub longest_of_a_partition_ms: u64,
+    /// The same for clients of the worst single gateway.
+    pub longest_of_a_gateway_ms: u64,
 }
 
 /// Of `from_ms..=to_ms`; its ends count as acknowledgements.
 pub fn gaps<'a>(ops: impl Iterator<Item = &'a Op>, partitions: u32, from_ms: u64, to_ms: u64) -> Gaps {
     let mut times = Vec::new();
+    let mut gateways = BTreeSet::new();
     for op in ops {
+        gateways.insert(op.write.gateway);
         if let Told::Acknowledged { at_ms, place, .. } = op.told
             && (from_ms..=to_ms).contains(&at_ms)
         {
-            times.push((at_ms, place.partition));
+            times.push((at_ms, place.partition, op.write.gateway));
         }
     }
     times.sort_unstable();
@@ -106,13 +110,18 @@ pub fn gaps<'a>(ops: impl Iterator<Item = &'a Op>, partitions: u32, from_ms: u64
         }
         longest
     };
-    let of = |partition: u32| {
-        let own = times.iter().filter(|(_, at)| *at == partition);
-        longest(&mut own.map(|(at_ms, _)| *at_ms))
+    let of = |is_its: &dyn Fn(u32, usize) -> bool| {
+        let own = times
+            .iter()
+            .filter(|(_, partition, gateway)| is_its(*partition, *gateway));
+        longest(&mut own.map(|(at_ms, ..)| *at_ms))
     };
+    let of_partition = |asked| of(&|partition, _| partition == asked);
+    let of_gateway = |asked| of(&|_, gateway| gateway == asked);
     Gaps {
         acknowledged: times.len() as u64,
-        longest_ms: longest(&mut times.iter().map(|(at_ms, _)| *at_ms)),
-        longest_of_a_partition_ms: (0..partitions).map(of).max().unwrap_or(0),
+        longest_ms: of(&|_, _| true),
+        longest_of_a_partition_ms: (0..partitions).map(of_partition).max().unwrap_or(0),
+        longest_of_a_gateway_ms: gateways.into_iter().map(of_gateway).max().unwrap_or(0),
     }
 }

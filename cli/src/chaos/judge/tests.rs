@@ -430,14 +430,15 @@ fn acknowledged(times: &[(u64, u32)]) -> World {
 }
 
 #[test]
-fn gaps_are_counted_over_all_and_by_partition() {
-    let world = acknowledged(&[(1_000, 0), (1_500, 1), (4_000, 0), (9_000, 1)]);
+fn gaps_are_counted_over_all_by_partition_and_by_gateway() {
+    let world = acknowledged(&[(1_000, 0), (1_500, 1), (4_000, 0), (4_500, 0), (9_000, 1)]);
     let ops = ops(&world.history);
     let of = |from_ms, to_ms| gaps(ops.values(), 2, from_ms, to_ms);
     let expected = Gaps {
-        acknowledged: 3,
+        acknowledged: 4,
         longest_ms: 2_500,
         longest_of_a_partition_ms: 3_500,
+        longest_of_a_gateway_ms: 3_000,
     };
     assert_eq!(of(1_000, 5_000), expected);
     // Nothing at all: as long as one looked.
@@ -453,7 +454,8 @@ proptest! {
         let ops = ops(&world.history);
         let found = gaps(ops.values(), 3, from, from + length);
         prop_assert!(found.longest_ms <= found.longest_of_a_partition_ms);
-        prop_assert!(found.longest_of_a_partition_ms <= length);
+        prop_assert!(found.longest_ms <= found.longest_of_a_gateway_ms);
+        prop_assert!(found.longest_of_a_partition_ms.max(found.longest_of_a_gateway_ms) <= length);
         prop_assert!(found.longest_ms * (found.acknowledged + 1) >= length);
     }
 

@@ -146,7 +146,7 @@ impl Verdict {
     pub fn text(&self) -> String {
         let mut text = format!(
             "{} acknowledged, {} refused, {} unknown ({} there, {} not), {} reads, {} events ({} streams resumed); \
-             {} peers, {} blocks: {} lost, {} doubled, {} disagreements; longest gap {} ms, of one partition {} ms\n",
+             {} peers, {} blocks: {} lost, {} doubled, {} disagreements; longest gap {} ms, of one partition {} ms, of one gateway {} ms\n",
             self.acknowledged,
             self.refused,
             self.unknown_there + self.unknown_absent,
@@ -161,7 +161,8 @@ impl Verdict {
             self.doubled,
             self.disagreements,
             self.window.longest_ms,
-            self.window.longest_of_a_partition_ms
+            self.window.longest_of_a_partition_ms,
+            self.window.longest_of_a_gateway_ms
         );
         for (rule, count) in &self.broken {
             text.push_str(&format!("BROKEN {count} times: {rule}\n"));

@@ -144,6 +144,13 @@ fn pod(value: &Value) -> Option<Pod> {
     })
 }
 
+/// Pods of these kinds whose container is not the one that it was, by name.
+pub fn replaced(before: &[Pod], after: &[Pod], kinds: &[Component]) -> Vec<String> {
+    let asked = before.iter().filter(|pod| kinds.contains(&pod.component));
+    let is_there = |pod: &Pod| after.iter().any(|now| now.container_id == pod.container_id);
+    asked.filter(|pod| !is_there(pod)).map(|pod| pod.name.clone()).collect()
+}
+
 /// How many pods of each kind and organisation there are: what must be there again after a fault.
 pub fn census(pods: &[Pod]) -> BTreeMap<(Component, String), usize> {
     let mut census = BTreeMap::new();
@@ -193,6 +200,17 @@ mod tests {
             census(&[read.clone(), read])[&(Component::Peer, "hospital-a".to_owned())],
             2
         );
+    }
+
+    #[test]
+    fn who_restarted_or_was_replaced_is_named() {
+        let peer = pod(&value()).expect("a peer");
+        let mut again = peer.clone();
+        again.container_id = "def".into();
+        let kinds = [Component::Peer];
+        assert!(replaced(&[peer.clone()], &[peer.clone()], &kinds).is_empty());
+        assert_eq!(replaced(&[peer.clone()], &[again.clone()], &kinds), [peer.name.clone()]);
+        assert!(replaced(&[peer], &[again], &[Component::Orderer]).is_empty());
     }
 
     #[test]

@@ -114,6 +114,19 @@ impl Fault {
         }
     }
 
+    /// Of which kinds every container must be the same one after it: nobody restarts because Kafka is away.
+    pub fn spares(self) -> &'static [Component] {
+        use Component::{Kafka, Orderer, Peer, Worker};
+        match self {
+            Fault::Kill(_, Which::One(Kafka) | Which::All(Kafka) | Which::OfOrganisation(Kafka))
+            | Fault::EachBroker
+            | Fault::Outage
+            | Fault::CutOff
+            | Fault::LoseBrokerVolume => &[Orderer, Peer, Worker],
+            _ => &[],
+        }
+    }
+
     /// Whether an agent on the nodes is needed.
     pub fn needs_agents(self) -> bool {
         matches!(
