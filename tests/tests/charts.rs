@@ -612,6 +612,21 @@ fn faults_and_backups_hit_what_the_chart_makes() {
 }
 
 #[test]
+fn backup_and_chaos_have_one_busybox() {
+    let images = |file: &str| -> BTreeSet<String> {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let found = text.match_indices("docker.io/library/busybox").map(|(at, _)| {
+            let end = text[at..].find(['"', '}']).unwrap();
+            text[at..at + end].to_owned()
+        });
+        found.collect()
+    };
+    let of_chaos = images("cli/src/chaos/run.rs");
+    assert_eq!(of_chaos.len(), 1, "{of_chaos:?}");
+    assert_eq!(images("k8s/backup/network"), of_chaos);
+}
+
+#[test]
 fn scripts_are_read_by_their_shell() {
     let tracked = std::process::Command::new("git")
         .args(["ls-files"])
