@@ -71,6 +71,8 @@ pub trait Chain: Send + Sync {
 #[derive(Debug)]
 pub struct Endorsements {
     pub result: Vec<u8>,
+    /// The height that it was computed on.
+    pub snapshot: u64,
     pub response: Vec<u8>,
     pub signatures: Vec<Signature>,
     pub certificates: Vec<Arc<[u8]>>,

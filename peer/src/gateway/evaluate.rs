@@ -53,12 +53,18 @@ impl Gateway {
         response.inspect(|_| place.served())
     }
 
-    async fn try_evaluate(&self, intent: Option<Intent>, caller: &Caller) -> Result<Vec<u8>, Problem> {
-        // Whoever comes by a pod's own name asks it before it is ready.
-        if self.ledger.is_replaying() {
-            let why = "this peer has begun again and not come to where the log ended yet; another one answers";
-            return Err(Problem::unavailable(why).with_retry_after(REPLAY_LOOK));
+    /// Whoever comes by a pod's own name asks it before it is ready: what it would answer is old, and what it would
+    /// have ordered is judged by what is new.
+    pub(super) fn has_come(&self) -> Result<(), Problem> {
+        if !self.ledger.is_replaying() {
+            return Ok(());
         }
+        let why = "this peer has begun again and not come to where the log ended yet; another one answers";
+        Err(Problem::unavailable(why).with_retry_after(REPLAY_LOOK))
+    }
+
+    async fn try_evaluate(&self, intent: Option<Intent>, caller: &Caller) -> Result<Vec<u8>, Problem> {
+        self.has_come()?;
         let deadline = Instant::now() + self.limits.evaluate_timeout();
         let (asked, routed) = match intent {
             Some(Intent::Signed(signed)) => {

@@ -27,6 +27,7 @@ impl Gateway {
     }
 
     async fn try_prepare(&self, call: Option<rpc::Call>, caller: &Caller) -> Result<rpc::Plan, Problem> {
+        self.has_come()?;
         let call = call.ok_or_else(|| Problem::invalid("call", "is missing"))?;
         let deadline = Instant::now() + self.limits.endorse_timeout();
         let _place = self.place_of_submit(&call, caller)?;

@@ -114,6 +114,7 @@ impl Gateway {
 
     async fn try_submit(&self, request: rpc::SubmitRequest, caller: &Caller) -> Result<(Digest, Submission), Refusal> {
         let before = |problem| Refusal { tx_id: None, problem };
+        self.has_come().map_err(before)?;
         let wait = match request.wait() {
             Finality::Unspecified => Finality::Committed,
             named => named,
@@ -160,6 +161,7 @@ impl Course<'_> {
             let began = Instant::now();
             let endorsed = self.endorse().await?;
             stage("endorse", began);
+            let snapshot = endorsed.snapshot;
             let (transaction, response) = self.transaction(endorsed)?;
             let mut broken = 0;
             let (receipt, status) = loop {
@@ -170,7 +172,11 @@ impl Course<'_> {
                 };
                 stage("order", began);
                 if self.wait == Finality::Ordered {
-                    return Ok(self.ordered(receipt, place, response));
+                    // Nobody is told of a place at which it can only be invalid, however far behind this peer is.
+                    match self.too_late(snapshot, place) {
+                        None => return Ok(self.ordered(receipt, place, response)),
+                        Some(status) => break (Some(receipt), status),
+                    }
                 }
                 let began = Instant::now();
                 match self.judgement(place).await? {
@@ -391,6 +397,24 @@ impl Course<'_> {
             let ms = rand::random_range(0..=10 * u64::from(self.endorsements));
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
+    }
+
+    /// The judgement that follows from heights alone, before anybody has made it.
+    fn too_late(&self, snapshot: u64, (height, index): Place) -> Option<TxStatus> {
+        let age_max = self.gateway.ledger.checker.channel.config.snapshot_age_max;
+        let code = if height > self.checked.proposal.height_bound {
+            code::Code::HeightBound
+        } else if height.saturating_sub(snapshot) > age_max {
+            code::Code::SnapshotAge
+        } else {
+            return None;
+        };
+        Some(TxStatus {
+            partition: self.checked.partition,
+            height,
+            index,
+            code,
+        })
     }
 
     fn ordered(&self, receipt: Receipt, (height, index): Place, response: Vec<u8>) -> Submission {

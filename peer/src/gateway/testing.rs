@@ -106,6 +106,9 @@ impl Candidate for InProcess {
     }
 }
 
+/// Heights after which a result is too old here.
+const SNAPSHOT_AGE_MAX: u64 = 100;
+
 /// What an orderer does with the next transactions.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Mood {
@@ -114,6 +117,8 @@ pub(crate) enum Mood {
     LosesReply,
     /// Somebody had a copy with other signatures ordered before.
     FollowsCopy,
+    /// Others come first, until what it was computed on is too old.
+    ComesLate,
     /// Only such a copy is ordered, and nobody knows.
     OnlyCopies,
     /// Not ordered, and said to be: a receipt with a signature for something else.
@@ -256,6 +261,13 @@ impl Orderer for Shared {
                 self.0.append(&tampered(&request));
                 broadcast_reply::Outcome::Receipt(self.0.append(&request))
             }
+            Mood::ComesLate => {
+                let (_, partition) = self.0.place(&request);
+                for _ in 0..=SNAPSHOT_AGE_MAX {
+                    self.0.append_block(partition, BTreeMap::new(), Vec::new());
+                }
+                broadcast_reply::Outcome::Receipt(self.0.append(&request))
+            }
             Mood::OnlyCopies => {
                 self.0.append(&tampered(&request));
                 return Err(CallError::Unknown("lost".to_owned()));
@@ -283,6 +295,7 @@ fn spec() -> Spec {
     };
     Spec {
         contracts: vec![contract],
+        snapshot_age_max: SNAPSHOT_AGE_MAX,
         ..Spec::default()
     }
 }

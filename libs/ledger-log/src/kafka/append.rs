@@ -66,8 +66,6 @@ impl Appender {
             ("message.timeout.ms", "0".into()),
             ("enable.gapless.guarantee", "true".into()),
             ("request.timeout.ms", "10000".into()),
-            ("retry.backoff.ms", "20".into()),
-            ("retry.backoff.max.ms", "500".into()),
             (
                 "queue.buffering.max.kbytes",
                 (settings.append_queue_bytes_max / 1024).max(1).to_string(),

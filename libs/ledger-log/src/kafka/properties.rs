@@ -52,6 +52,10 @@ pub(super) fn client_config(settings: &KafkaSettings) -> Result<ClientConfig, Op
     // Back within a second of the broker's return.
     config.set("reconnect.backoff.ms", "20");
     config.set("reconnect.backoff.max.ms", "500");
+    // Who leads is asked ever more seldom, down to the greater of these: a second by default, which comes on top of every
+    // election, for readers as for appends.
+    config.set("retry.backoff.ms", "20");
+    config.set("retry.backoff.max.ms", "100");
     config.set("socket.keepalive.enable", "true");
     config.set("socket.nagle.disable", "true");
     config.set("socket.timeout.ms", "10000");

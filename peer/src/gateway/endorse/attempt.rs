@@ -302,6 +302,7 @@ impl<'a> Attempt<'a> {
         }
         Ok(Endorsements {
             result: first.result,
+            snapshot: self.height,
             response: first.response,
             signatures,
             certificates,

@@ -53,6 +53,36 @@ async fn ordered_is_the_receipt() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_of_a_place_at_which_it_can_only_be_invalid() {
+    let rig = Rig::new().await;
+    rig.orderer.expect(&[Mood::ComesLate]);
+    let submission = outcome(rig.submit("create", r#"["one", "first"]"#, Finality::Ordered).await).expect("ordered");
+    assert_eq!(submission.endorsements, 2, "endorsed again on what is newer");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let ledger = &rig.a.ledger;
+    assert!(ledger.reached(submission.partition, submission.height, deadline).await);
+    assert_eq!(rig.evaluate("read", r#"["one"]"#).await.expect("it is there"), "first");
+}
+
+#[tokio::test]
+async fn a_peer_that_has_begun_again_takes_nothing_until_it_has_come_to_the_end() {
+    let rig = Rig::new().await;
+    rig.a.ledger.replaying.store(true, Ordering::Relaxed);
+    for wait in [Finality::Ordered, Finality::Committed] {
+        let problem = outcome(rig.submit("create", r#"["one"]"#, wait).await).expect_err("it is behind");
+        assert_eq!(problem.code, Code::Unavailable);
+    }
+    let problem = rig.evaluate("read", r#"["one"]"#).await.expect_err("it is behind");
+    assert_eq!(problem.code, Code::Unavailable);
+    let plan = rig
+        .gateway
+        .prepared(Some(Rig::call("create", r#"["one"]"#)), &rig.caller())
+        .await;
+    assert_eq!(plan.expect_err("it is behind").code, Code::Unavailable);
+    assert_eq!(rig.orderer.asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
 async fn a_receipt_that_proves_nothing_is_none() {
     let rig = Rig::new().await;
     rig.orderer.expect(&[Mood::Pretends]);
