@@ -25,7 +25,7 @@ fn docker_and_buildah_make_the_same_images() {
             .filter_map(|line| line.split_once(' '))
             .flat_map(|(word, rest)| match word {
                 "USER" => vec![format!("--user {rest}")],
-                "ENTRYPOINT" => vec![format!("{rest}")],
+                "ENTRYPOINT" => vec![rest.to_owned()],
                 "ENV" => rest.split(' ').map(|variable| format!("--env {variable}")).collect(),
                 _ => Vec::new(),
             })

@@ -172,7 +172,6 @@ impl Course<'_> {
                 };
                 stage("order", began);
                 if self.wait == Finality::Ordered {
-                    // Nobody is told of a place at which it can only be invalid, however far behind this peer is.
                     match self.too_late(snapshot, place) {
                         None => return Ok(self.ordered(receipt, place, response)),
                         Some(status) => break (Some(receipt), status),

@@ -208,9 +208,10 @@ mod tests {
         let mut again = peer.clone();
         again.container_id = "def".into();
         let kinds = [Component::Peer];
-        assert!(replaced(&[peer.clone()], &[peer.clone()], &kinds).is_empty());
-        assert_eq!(replaced(&[peer.clone()], &[again.clone()], &kinds), [peer.name.clone()]);
-        assert!(replaced(&[peer], &[again], &[Component::Orderer]).is_empty());
+        let (before, after) = ([peer], [again]);
+        assert!(replaced(&before, &before, &kinds).is_empty());
+        assert_eq!(replaced(&before, &after, &kinds), ["medledger-hospital-a-peer-0"]);
+        assert!(replaced(&before, &after, &[Component::Orderer]).is_empty());
     }
 
     #[test]
