@@ -172,7 +172,7 @@ impl Course<'_> {
                 };
                 stage("order", began);
                 if self.wait == Finality::Ordered {
-                    match self.too_late(snapshot, place) {
+                    match self.too_late(snapshot, place).await {
                         None => return Ok(self.ordered(receipt, place, response)),
                         Some(status) => break (Some(receipt), status),
                     }
@@ -399,7 +399,7 @@ impl Course<'_> {
     }
 
     /// The judgement that follows from heights alone, before anybody has made it.
-    fn too_late(&self, snapshot: u64, (height, index): Place) -> Option<TxStatus> {
+    async fn too_late(&self, snapshot: u64, (height, index): Place) -> Option<TxStatus> {
         let age_max = self.gateway.ledger.checker.channel.config.snapshot_age_max;
         let code = if height > self.checked.proposal.height_bound {
             code::Code::HeightBound
@@ -408,8 +408,11 @@ impl Course<'_> {
         } else {
             return None;
         };
+        // Endorsed before this peer has come there, it would be as late again.
+        let partition = self.checked.partition;
+        self.gateway.ledger.reached(partition, height, self.deadline).await;
         Some(TxStatus {
-            partition: self.checked.partition,
+            partition,
             height,
             index,
             code,
