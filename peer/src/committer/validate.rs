@@ -18,7 +18,7 @@ use protocol::{
     hash::Digest as Hash,
     header::Header,
     lattice::Kind,
-    ledger::Write,
+    ledger::{Config, Write},
     merkle,
     policy::Policy,
     transaction::{Actor, Checker, Transaction},
@@ -127,6 +127,17 @@ fn empty(rules: &Rules, position: &Position, block: &Prepared) -> Changes {
     }
 }
 
+/// What a block at `height` makes of a transaction by heights alone: its bound, and the snapshot it was computed on.
+pub fn judge_heights(config: &Config, height: u64, bound: u64, snapshot: u64) -> Option<Code> {
+    if bound < height || bound - height > config.heights_in_time_max {
+        return Some(Code::HeightBound);
+    }
+    if snapshot >= height || height - snapshot > config.snapshot_age_max {
+        return Some(Code::SnapshotAge);
+    }
+    None
+}
+
 struct Judging<'a, 'v, V> {
     rules: &'a Rules,
     height: u64,
@@ -189,14 +200,10 @@ impl<V: StateView> Judging<'_, '_, V> {
 
     /// Height bound and endorsement snapshot.
     fn judge_place(&self, tx: &Transaction) -> Result<Option<Code>, V::Error> {
+        let (bound, snapshot) = (tx.proposal.height_bound, tx.result.snapshot_height);
         let config = &self.rules.checker.channel.config;
-        let bound = tx.proposal.height_bound;
-        if bound < self.height || bound - self.height > config.heights_in_time_max {
-            return Ok(Some(Code::HeightBound));
-        }
-        let snapshot = tx.result.snapshot_height;
-        if snapshot >= self.height || self.height - snapshot > config.snapshot_age_max {
-            return Ok(Some(Code::SnapshotAge));
+        if let Some(code) = judge_heights(config, self.height, bound, snapshot) {
+            return Ok(Some(code));
         }
         if self.overlay.header(snapshot)? != Some(tx.snapshot_header) {
             return Ok(Some(Code::SnapshotUnknown));

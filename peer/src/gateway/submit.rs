@@ -36,6 +36,7 @@ use super::Gateway;
 use super::endorse::{self, Endorsements};
 use super::gate::Permit;
 use super::orderers::{Sent, may_elsewhere};
+use crate::committer::validate::judge_heights;
 use crate::endorser::check::Checked;
 use crate::ledger::{TxStatus, TxWatch};
 use crate::metrics::{JUDGED, RECEIPT_FAULTS, REENDORSEMENTS, Request, stage};
@@ -400,14 +401,8 @@ impl Course<'_> {
 
     /// The judgement that follows from heights alone, before anybody has made it.
     async fn too_late(&self, snapshot: u64, (height, index): Place) -> Option<TxStatus> {
-        let age_max = self.gateway.ledger.checker.channel.config.snapshot_age_max;
-        let code = if height > self.checked.proposal.height_bound {
-            code::Code::HeightBound
-        } else if height.saturating_sub(snapshot) > age_max {
-            code::Code::SnapshotAge
-        } else {
-            return None;
-        };
+        let config = &self.gateway.ledger.checker.channel.config;
+        let code = judge_heights(config, height, self.checked.proposal.height_bound, snapshot)?;
         // Endorsed before this peer has come there, it would be as late again.
         let partition = self.checked.partition;
         self.gateway.ledger.reached(partition, height, self.deadline).await;
