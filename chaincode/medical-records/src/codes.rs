@@ -1,5 +1,5 @@
-//! Lists of item codes and of kinds of beds: data, not code. A country changes items, so a list has a version and every encounter names
-//! the version that it was coded by; older lists stay, so that older encounters stay readable.
+//! Lists of item codes and of kinds of beds: data, not code. A country changes items, so a list has a version and every
+//! encounter names the version that it was coded by; older lists stay, so that older encounters stay readable.
 
 use sdk::Rejection;
 use serde::Deserialize;

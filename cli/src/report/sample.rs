@@ -73,7 +73,7 @@ pub struct Sent {
 impl Sent {
     pub fn text(&self) -> String {
         format!(
-            "{} encounters and {} statements of beds of {} facilities\n",
+            "{} encounters and {} statements of beds from {} facilities\n",
             self.encounters, self.statements, self.facilities
         )
     }

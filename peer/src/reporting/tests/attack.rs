@@ -293,7 +293,7 @@ fn nobody_is_found(threshold: u64, people: &[Person]) -> Result<(), TestCaseErro
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 30, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn nobody_is_found_in_one_period(
