@@ -13,7 +13,7 @@ use crate::{
     output::Output,
     record, report,
     session::Session,
-    tx, verify,
+    site, tx, verify,
 };
 
 /// Medical records that hospitals, relief organisations and ministries share.
@@ -51,6 +51,9 @@ pub enum Command {
     /// Beds of facilities
     #[command(subcommand)]
     Beds(beds::BedsCommand),
+    /// What facilities lack, fear, and report at once
+    #[command(subcommand)]
+    Site(site::SiteCommand),
     /// What the ministry's peer publishes of closed periods
     #[command(subcommand)]
     Report(report::ReportCommand),
@@ -188,6 +191,7 @@ mod tests {
             "medledger encounter add 940220-1234 --area NORTH --triage red --items 9,44 --age <1 --sex male",
             "medledger encounter outcome 940220-1234 1700000000000-0123456789abcdef 36 --version 2",
             "medledger beds set HospitalA-1 general=40/31 icu=4/4 --as HospitalA/registrar",
+            "medledger site set HospitalA-1 --items 61,62 --as HospitalA/physician",
             "medledger report show --csv",
             "medledger report sample --count 10 --seconds 0",
             "medledger --output json tx submit medical-records addNote [] --sign --wait attested",

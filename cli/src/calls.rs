@@ -64,6 +64,15 @@ pub fn set_beds(contract: &str, facility: &str, version: u64, beds: &Value) -> C
     call(contract, "setBeds", &json!([facility, version, beds]))
 }
 
+/// `version`: as in [`set_beds`]; `codes`: the list's version, the newest if none.
+pub fn set_site_items(contract: &str, facility: &str, version: u64, codes: Option<&str>, items: &[String]) -> Call {
+    call(contract, "setSiteItems", &json!([facility, version, codes, items]))
+}
+
+pub fn site_items(contract: &str, facility: &str) -> Call {
+    call(contract, "getSiteItems", &json!([facility]))
+}
+
 pub fn beds(contract: &str, facility: &str) -> Call {
     call(contract, "getBeds", &json!([facility]))
 }

@@ -8,7 +8,7 @@
 //! | [`cluster`] | their keys and genesis as Kubernetes Secrets |
 //! | [`session`], [`wallet`] | a client at its gateway, its signature |
 //! | [`unary`], [`client`] | its calls: one at a time for people, many at once for loads and tests |
-//! | [`record`], [`encounter`], [`beds`], [`report`] | the commands of those names |
+//! | [`record`], [`encounter`], [`beds`], [`site`], [`report`] | the commands of those names |
 //! | [`tx`], [`block`], [`contract`], [`verify`] | and of those |
 //! | [`bench`] | measurements, and the check that nothing was lost or doubled |
 //! | [`chaos`] | faults under load on a Kubernetes cluster, and the judgement of what was promised |
@@ -33,6 +33,7 @@ pub mod progress;
 pub mod record;
 pub mod report;
 pub mod session;
+pub mod site;
 pub mod tx;
 pub mod unary;
 pub mod verify;
@@ -52,6 +53,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Record(command) => record::run(command, output).await,
         Command::Encounter(command) => encounter::run(command, output).await,
         Command::Beds(command) => beds::run(command, output).await,
+        Command::Site(command) => site::run(command, output).await,
         Command::Report(command) => report::run(command, output).await,
         Command::Tx(command) => tx::run(command, output).await,
         Command::Block(command) => block::run(command, output).await,

@@ -6,7 +6,8 @@
 //! the contract's codes ─────┘
 //! ```
 //! In an expression `$net` stands for the network's namespaces, `$here` for these and the chosen organisations, `$rate`
-//! for the range that fits scrapes and zoom.
+//! for the range that fits scrapes and zoom, `$published` for 0 once the ministry has published a period, and nothing
+//! before.
 
 mod promql;
 mod render;

@@ -85,6 +85,11 @@ async fn closed_periods_are_published_and_stay_the_same() {
         3,
         "all but the silent one stated their beds: {reported:?}"
     );
+    let mut sites = before.iter().flat_map(|report| &report.facilities);
+    assert!(
+        sites.any(|facility| facility.items.iter().any(|item| item == "62")),
+        "the first facility lacks supplies"
+    );
     for report in &before {
         let of_areas = report.areas.iter();
         let counts = of_areas.flat_map(|area| area.triage.iter().chain(&area.outcomes));

@@ -9,6 +9,8 @@ const LISTS: &[&str] = &[include_str!("../codes/who-emt-mds-1.json")];
 
 /// Items an encounter may have.
 pub const ITEMS_MAX: usize = 12;
+/// Items a site may report of itself.
+const SITE_ITEMS_MAX: usize = 32;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +90,29 @@ impl CodeList {
             }
         }
         Ok(())
+    }
+
+    /// None is a statement too: nothing to report.
+    pub fn check_site(&self, items: &[String]) -> Result<(), Rejection> {
+        if items.len() > SITE_ITEMS_MAX {
+            return Err(Rejection::new("items", "must be at most 32 item codes"));
+        }
+        for (at, item) in items.iter().enumerate() {
+            if !self.section(item).is_some_and(|section| OF_SITES.contains(&section)) {
+                return Err(Rejection::new(
+                    "items",
+                    "must be of a site, by the list that codes names: immediate, community-risk or constraint",
+                ));
+            }
+            if items[..at].contains(item) {
+                return Err(Rejection::new("items", "must not name an item twice"));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn is_restricted(&self, code: &str) -> bool {
+        self.items.iter().any(|item| item.code == code && item.restricted)
     }
 
     pub fn check_beds<'k>(&self, mut kinds: impl Iterator<Item = &'k str>) -> Result<(), Rejection> {

@@ -1,21 +1,23 @@
-//! Facilities and their beds. A facility's subject is `facility:NAME`.
+//! Facilities: their beds, and what they report of themselves once a day. A facility's subject is `facility:NAME`.
 //!
 //! A facility's name is its organisation's MSP id, a dash, and what the organisation calls it: so nobody states for
-//! another organisation's, whatever stands in his certificate. Who first stated its beds owns the name for good.
+//! another organisation's, whatever stands in his certificate. Who first made a statement owns its name for good.
 
 use std::fmt;
 
 use sdk::{Ctx, Person, Rejection};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use serde_json::json;
 
 use crate::codes::CodeList;
 use crate::record::Stamp;
 use crate::records::{Changed, hex, stamp, unhex};
-use crate::rights;
+use crate::rights::{self, Right};
 use crate::values::{Limit, checked};
 
-/// The document of a facility.
+/// The documents of a facility.
 pub const BEDS: &str = "beds";
+pub const SITE: &str = "site";
 
 /// Kinds of beds of one facility.
 const KINDS_MAX: usize = 16;
@@ -127,28 +129,42 @@ pub struct Ward {
     pub occupied: Beds,
 }
 
+/// What a facility says of itself.
 #[derive(Debug, Serialize, Deserialize)]
-struct Statement {
+struct Statement<T> {
     facility: String,
     organisation: String,
     version: u64,
-    beds: Vec<Ward>,
+    #[serde(flatten)]
+    said: T,
     by: Stamp,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Wards {
+    beds: Vec<Ward>,
+}
+
+/// Codes of the list's sections of sites.
+#[derive(Debug, Serialize, Deserialize)]
+struct SiteItems {
+    /// The list's version.
+    codes: String,
+    items: Vec<String>,
 }
 
 /// The event.
 #[derive(Serialize)]
-struct Stated<'s> {
+struct Stated<'s, T> {
     facility: &'s str,
-    beds: &'s [Ward],
+    #[serde(flatten)]
+    said: &'s T,
 }
 
 /// `version`: the one that the caller saw; 0 where nothing was stated yet.
 pub fn set_beds(ctx: &mut Ctx, facility: Facility, version: u64, beds: Vec<Ward>) -> Result<Changed, Rejection> {
     rights::of(ctx.person())?;
-    if own(ctx.person())? != facility.0 {
-        return Err(Rejection::new("facility", "must be the one of the certificate"));
-    }
+    own_facility(ctx, &facility)?;
     if beds.is_empty() || beds.len() > KINDS_MAX {
         return Err(Rejection::new("beds", "must be 1 to 16 kinds"));
     }
@@ -156,7 +172,60 @@ pub fn set_beds(ctx: &mut Ctx, facility: Facility, version: u64, beds: Vec<Ward>
         return Err(Rejection::new("beds", "must not name a kind twice"));
     }
     CodeList::of(None)?.check_beds(beds.iter().map(|ward| ward.kind.0.as_str()))?;
-    let former: Option<Statement> = ctx.get(BEDS);
+    let wards = Wards { beds };
+    ctx.emit(
+        "beds.stated",
+        &Stated {
+            facility: &facility.0,
+            said: &wards,
+        },
+    );
+    state(ctx, BEDS, facility, version, wards)
+}
+
+/// As [`set_beds`]. An item that is restricted is kept and is in no event: reports do not need it.
+pub fn set_site(
+    ctx: &mut Ctx,
+    facility: Facility,
+    version: u64,
+    codes: Option<String>,
+    items: Vec<String>,
+) -> Result<Changed, Rejection> {
+    rights::check(ctx.person(), Right::Clinical)?;
+    own_facility(ctx, &facility)?;
+    let list = CodeList::of(codes.as_deref())?;
+    list.check_site(&items)?;
+    let told = SiteItems {
+        codes: list.version.clone(),
+        items: items.iter().filter(|item| !list.is_restricted(item)).cloned().collect(),
+    };
+    ctx.emit(
+        "site.stated",
+        &Stated {
+            facility: &facility.0,
+            said: &told,
+        },
+    );
+    let codes = list.version;
+    state(ctx, SITE, facility, version, SiteItems { codes, items })
+}
+
+fn own_facility(ctx: &Ctx, facility: &Facility) -> Result<(), Rejection> {
+    if own(ctx.person())? == facility.0 {
+        return Ok(());
+    }
+    Err(Rejection::new("facility", "must be the one of the certificate"))
+}
+
+/// The next version of a facility's statement, for its owner who saw the present one.
+fn state<T: Serialize + DeserializeOwned>(
+    ctx: &mut Ctx,
+    document: &str,
+    facility: Facility,
+    version: u64,
+    said: T,
+) -> Result<Changed, Rejection> {
+    let former: Option<Statement<T>> = ctx.get(document);
     if former
         .as_ref()
         .is_some_and(|former| former.organisation != ctx.person().organisation)
@@ -173,17 +242,10 @@ pub fn set_beds(ctx: &mut Ctx, facility: Facility, version: u64, beds: Vec<Ward>
         facility: facility.0,
         organisation: ctx.person().organisation.clone(),
         version: version + 1,
-        beds,
+        said,
         by: stamp(ctx),
     };
-    ctx.put(BEDS, &statement);
-    ctx.emit(
-        "beds.stated",
-        &Stated {
-            facility: &statement.facility,
-            beds: &statement.beds,
-        },
-    );
+    ctx.put(document, &statement);
     Ok(Changed {
         version: statement.version,
     })
@@ -200,9 +262,17 @@ pub fn beds(ctx: &mut Ctx, _facility: Facility) -> Result<Shown, Rejection> {
         .ok_or(Rejection::new("facility", "never stated its beds"))
 }
 
+/// Version 0, as the first statement names it, where nothing was stated.
+pub fn site(ctx: &mut Ctx, _facility: Facility) -> Result<Shown, Rejection> {
+    rights::check(ctx.person(), Right::Clinical)?;
+    Ok(Shown(
+        ctx.get(SITE).unwrap_or_else(|| json!({"version": 0, "items": []})),
+    ))
+}
+
 #[derive(Serialize)]
 pub struct Statements {
-    beds: Vec<Statement>,
+    beds: Vec<Statement<Wards>>,
     /// The `after` of the next page; none at the end.
     next: Option<String>,
 }

@@ -16,9 +16,9 @@
 //! - Rights are in [`rights`], shapes of what is stored in [`record`], of values in [`values`].
 //! - There is no `initLedger`: a transaction is about one patient, so sample records are made one by one, with
 //!   `createMedicalRecord`, by whoever wants them (`medledger demo` does).
-//! - Encounters ([`encounter`]) lie beside the record, each under a key of its own; beds ([`facility`]) under the
-//!   facility as subject. Item codes are versioned data ([`codes`]).
-//! - Events of encounters and beds carry what a report counts. The others name what happened and the version, never whom it happened to.
+//! - Encounters ([`encounter`]) lie beside the record, each under a key of its own; what a facility says of its beds and
+//!   of itself ([`facility`]) under the facility as subject. Item codes are versioned data ([`codes`]).
+//! - Events of encounters and facilities carry what a report counts. The others name what happened and the version, never whom it happened to.
 
 pub mod codes;
 pub mod encounter;
@@ -31,7 +31,7 @@ pub mod values;
 
 use encounter::{EncounterId, NewEncounter, add_encounter, encounters, set_outcome};
 use entries::{add, change, remove};
-use facility::{BEDS, Facility, Ward, all_beds, beds, set_beds};
+use facility::{BEDS, Facility, SITE, Ward, all_beds, beds, set_beds, set_site, site};
 use record::{
     Allergy, Caregiver, Condition, Contact, EntryId, Medication, NewRecord, Note, Place, RecordChanges, Treatment,
 };
@@ -143,4 +143,11 @@ sdk::contract! {
     /// What every facility stated last, paged by `after` and `limit`.
     query "queryAllBeds" => all_beds(after: Option<String>, limit: Option<Limit<100>>),
         subject = "", reads = [];
+
+    /// What the caller's facility lacks, fears and reports at once, all of it; version 0 the first time. Answer: `{"version"}`.
+    submit "setSiteItems" => set_site(facility: Facility, version: u64, codes: Option<String>, items: Vec<String>),
+        subject = facility.subject(), reads = [SITE];
+    /// What a facility reported of itself last; version 0 if never.
+    query "getSiteItems" => site(facility: Facility),
+        subject = facility.subject(), reads = [SITE];
 }

@@ -1,13 +1,13 @@
 //! Who may do what. A person's organisation vouches for his `practitioner_role` in the certificate.
 //!
-//! | practitioner_role | reads | names, address, contacts | clinical sections, encounters | beds | delete |
+//! | practitioner_role | reads | names, address, contacts | clinical sections, encounters, site's items | beds | delete |
 //! |---|---|---|---|---|---|
 //! | `physician` | all | yes | yes | yes | yes |
 //! | `nurse`, `paramedic` | all | yes | yes | yes | no |
 //! | `registrar` | without clinical sections and encounters | yes | no | yes | no |
 //! | none, or another | no | no | no | no | no |
 //!
-//! Encounters and beds are stated for the facility of the certificate (`facility`), which must be of the person's own
+//! Encounters, beds and a site's items are stated for the facility of the certificate (`facility`), which must be of the person's own
 //! organisation.
 //!
 //! Only `client` and `admin` certificates act at all: a peer or an orderer is not a person. Being an admin

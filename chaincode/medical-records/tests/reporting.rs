@@ -1,4 +1,4 @@
-//! Encounters and beds: who may state what, that a change names what it changes, and that events say nothing of anybody.
+//! Encounters, and what facilities state: who may state what, that a change names what it changes, and that events say nothing of anybody.
 
 mod support;
 
@@ -227,6 +227,80 @@ fn beds_are_stated_by_their_facility_and_no_one_else() {
         "facility: never stated",
     );
     assert_eq!(ledger.misses, 0);
+}
+
+#[test]
+fn a_site_reports_of_itself_and_what_is_restricted_is_in_no_event() {
+    let mut ledger = Ledger::new(FUNCTIONS);
+    let nothing = ledger.query(&physician(), "getSiteItems", json!(["HospitalA-1"]));
+    assert_eq!(nothing, Ok(json!({"version": 0, "items": []})));
+    let call = json!(["HospitalA-1", 0, null, ["51", "54", "62"]]);
+    let stated = ledger.submit(&physician(), "setSiteItems", call.clone());
+    assert_eq!(stated, Ok(json!({"version": 1})));
+    refused(
+        &mut ledger,
+        &physician(),
+        "setSiteItems",
+        call,
+        "version: changed since",
+    );
+    let told = json!({"codes": "who-emt-mds-1", "facility": "HospitalA-1", "items": ["54", "62"]});
+    assert_eq!(event(&ledger, 0), ("site.stated".to_owned(), told));
+    let nothing = ledger.submit(&staff("nurse"), "setSiteItems", json!(["HospitalA-1", 1, null, []]));
+    assert_eq!(nothing, Ok(json!({"version": 2})));
+
+    let call = |facility: &str, items: &[&str]| json!([facility, 2, null, items]);
+    for (items, expected) in [
+        (&["62", "62"][..], "items: twice"),
+        (&["9"], "items: of a site"),
+        (&["36"], "items: of a site"),
+        (&["Secret"], "items: of a site"),
+        (&["62"; 33], "items: at most 32"),
+    ] {
+        let call = call("HospitalA-1", items);
+        refused(&mut ledger, &physician(), "setSiteItems", call, expected);
+    }
+    let codes = json!(["HospitalA-1", 2, "Secret", []]);
+    refused(
+        &mut ledger,
+        &physician(),
+        "setSiteItems",
+        codes,
+        "codes: version of a list",
+    );
+    let elsewhere = call("HospitalA-2", &["62"]);
+    refused(
+        &mut ledger,
+        &physician(),
+        "setSiteItems",
+        elsewhere,
+        "facility: the one of the certificate",
+    );
+    let role = "practitioner_role: must be physician, nurse or paramedic";
+    refused(
+        &mut ledger,
+        &staff("registrar"),
+        "setSiteItems",
+        call("HospitalA-1", &["62"]),
+        role,
+    );
+    refused(
+        &mut ledger,
+        &staff("registrar"),
+        "getSiteItems",
+        json!(["HospitalA-1"]),
+        role,
+    );
+    let other = person(
+        "HospitalB",
+        "Bo",
+        &[("facility", "HospitalB-1"), ("practitioner_role", "nurse")],
+    );
+    let shown = ledger
+        .query(&other, "getSiteItems", json!(["HospitalA-1"]))
+        .expect("stated");
+    assert_eq!((&shown["version"], &shown["items"]), (&json!(2), &json!([])));
+    assert_eq!(ledger.misses, 0, "every key was announced by the route");
 }
 
 #[test]

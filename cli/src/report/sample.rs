@@ -1,4 +1,4 @@
-//! A load of encounters and statements of beds: invented, plausible, and the same for the same seed.
+//! A load of encounters, and statements of facilities: invented, plausible, and the same for the same seed.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use rand::{Rng as _, SeedableRng as _, seq::IndexedRandom as _};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 use serde_json::{Value, json};
-use service::rpc::Finality;
+use service::rpc::{Call, Finality};
 use tokio::time::Instant;
 
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     client::{Client, End},
     network::{self, Network, spec::RECORDS},
     patients::{PATIENTS_MAX, SEED, patient},
+    site,
 };
 
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub struct SampleArgs {
     /// Over how many seconds; a period closes only when something is sent after its end
     #[arg(long, value_name = "S", default_value_t = 90)]
     pub seconds: u64,
-    /// So many facilities say nothing of their beds, so that there is a site to be missed
+    /// So many facilities say nothing of their beds and of themselves, so that there is a site to be missed
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub silent: usize,
     /// Another seed, other encounters
@@ -57,7 +58,7 @@ pub struct Load {
     pub contract: String,
     pub count: u64,
     pub over: Duration,
-    /// Facilities that say nothing of their beds: the last ones.
+    /// Facilities that say nothing of their beds and of themselves: the last ones.
     pub silent: usize,
     pub seed: u64,
 }
@@ -65,6 +66,7 @@ pub struct Load {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sent {
     pub encounters: u64,
+    /// Facilities that stated their beds, and what they lack and fear.
     pub statements: u64,
     /// That treated somebody.
     pub facilities: u64,
@@ -73,7 +75,7 @@ pub struct Sent {
 impl Sent {
     pub fn text(&self) -> String {
         format!(
-            "{} encounters and {} statements of beds from {} facilities\n",
+            "{} encounters, and statements of {} of {} facilities\n",
             self.encounters, self.statements, self.facilities
         )
     }
@@ -103,6 +105,8 @@ const ITEMS: &[(&str, u32)] = &[
     ("14", 1),
 ];
 const OUTCOMES: &[(&str, u32)] = &[("36", 45), ("37", 25), ("40", 18), ("39", 8), ("38", 3), ("42", 1)];
+/// Of a site, and in how many of ten: water, outbreak, shelter; logistics, supply, staff.
+const SITE_ITEMS: &[(&str, u32)] = &[("56", 3), ("57", 1), ("59", 3), ("61", 4), ("62", 4), ("63", 5)];
 /// One in so many has a condition that is an alert by itself.
 const ALERT_ONE_IN: u32 = 150;
 
@@ -123,6 +127,7 @@ pub async fn send(network: &Network, load: &Load) -> Result<Sent> {
     let speaking = facilities.len().saturating_sub(load.silent);
     for (index, facility) in facilities.iter().enumerate().take(speaking) {
         state_beds(load, facility, index as u64).await?;
+        state_site(load, facility, index as u64).await?;
         statements += 1;
     }
     let began = Instant::now();
@@ -193,10 +198,30 @@ async fn state_beds(load: &Load, facility: &Facility, index: u64) -> Result<()> 
         })
         .into();
     let version = beds::present(&facility.staff.session, &load.contract, &facility.name).await?;
-    let call = calls::set_beds(&load.contract, &facility.name, version, &json!(beds));
+    state(
+        facility,
+        calls::set_beds(&load.contract, &facility.name, version, &json!(beds)),
+    )
+    .await
+}
+
+/// The first one lacks supplies, so that there is something to see; which of the others lack what is chance.
+async fn state_site(load: &Load, facility: &Facility, index: u64) -> Result<()> {
+    let mut chance = ChaCha8Rng::seed_from_u64(load.seed.wrapping_add(1_000 + index));
+    let stated = SITE_ITEMS.iter().filter(|(item, of_ten)| {
+        let by_chance = chance.random_range(0..10) < *of_ten;
+        by_chance || (index == 0 && *item == "62")
+    });
+    let items: Vec<String> = stated.map(|(item, _)| (*item).to_owned()).collect();
+    let version = site::present(&facility.staff.session, &load.contract, &facility.name).await?;
+    let call = calls::set_site_items(&load.contract, &facility.name, version, None, &items);
+    state(facility, call).await
+}
+
+async fn state(facility: &Facility, call: Call) -> Result<()> {
     match facility.staff.send_through(call, Finality::Committed, WITHIN).await {
         End::Done(_) => Ok(()),
-        end => Err(anyhow::anyhow!("the beds of {}: {end:?}", facility.name)),
+        end => Err(anyhow::anyhow!("a statement of {}: {end:?}", facility.name)),
     }
 }
 

@@ -87,6 +87,14 @@ pub fn report(report: &Report) -> String {
             beds.join(", ")
         );
     }
+    for facility in report.facilities.iter().filter(|facility| !facility.items.is_empty()) {
+        let _ = writeln!(
+            text,
+            "{} reports items {}",
+            facility.facility,
+            facility.items.join(", ")
+        );
+    }
     text
 }
 

@@ -127,9 +127,14 @@ fn empty(rules: &Rules, position: &Position, block: &Prepared) -> Changes {
     }
 }
 
+/// Whether a bound reaches a block at `height` and is not too far `ahead` of it.
+pub fn in_time(height: u64, bound: u64, ahead: u64) -> bool {
+    (height..=height.saturating_add(ahead)).contains(&bound)
+}
+
 /// What a block at `height` makes of a transaction by heights alone: its bound, and the snapshot it was computed on.
 pub fn judge_heights(config: &Config, height: u64, bound: u64, snapshot: u64) -> Option<Code> {
-    if bound < height || bound - height > config.heights_in_time_max {
+    if !in_time(height, bound, config.heights_in_time_max) {
         return Some(Code::HeightBound);
     }
     if snapshot >= height || height - snapshot > config.snapshot_age_max {

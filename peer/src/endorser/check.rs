@@ -13,7 +13,7 @@ use protocol::{Digest, code, sha256};
 use service::{Code, Problem, rpc, time};
 
 use super::Endorser;
-use crate::ledger::Ledger;
+use crate::{committer::validate::in_time, ledger::Ledger};
 
 /// A proposal holds names, digests and asserted attributes: far less than this.
 const PROPOSAL_BYTES_MAX: usize = 8 * 1024;
@@ -190,10 +190,6 @@ fn check_bound(ledger: &Ledger, partition: u32, bound: u64) -> Result<(), Proble
         .with_field("proposal.height_bound")
         .with_height(next.saturating_sub(1))
     })
-}
-
-pub fn in_time(next: u64, bound: u64, ahead: u64) -> bool {
-    (next..=next.saturating_add(ahead)).contains(&bound)
 }
 
 fn key32(bytes: &[u8]) -> Result<Digest, Problem> {

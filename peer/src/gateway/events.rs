@@ -14,10 +14,12 @@ use crate::ledger::{BlockInfo, Ledger};
 /// An event, and its number among those of its transaction.
 pub(super) type Numbered = (rpc::EventsReply, u32);
 
-/// What an encounter was is read by whom the contract's queries would tell it too (`rights.rs` of medical-records);
-/// others learn that there was one. The ministry's report reads the log, and not this stream.
+/// What an encounter was, or a site reported of itself, is read by whom the contract's queries would tell it too
+/// (`rights.rs` of medical-records); others learn that there was one. The ministry's report reads the log, and not this
+/// stream.
 fn is_told(event: &str, practitioner_role: Option<&str>) -> bool {
-    !event.starts_with("encounter.") || matches!(practitioner_role, Some("physician" | "nurse" | "paramedic"))
+    let of_treatment = ["encounter.", "site."].iter().any(|kind| event.starts_with(kind));
+    !of_treatment || matches!(practitioner_role, Some("physician" | "nurse" | "paramedic"))
 }
 
 struct State {
@@ -115,7 +117,7 @@ mod tests {
         }
         for role in [None, Some("registrar"), Some("reporting_officer")] {
             assert!(
-                !is_told("encounter.added", role) && !is_told("encounter.outcome", role),
+                !is_told("encounter.added", role) && !is_told("site.stated", role),
                 "{role:?}"
             );
             assert!(

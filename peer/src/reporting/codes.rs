@@ -15,6 +15,8 @@ const LIST: &str = include_str!("../../../chaincode/medical-records/codes/who-em
 
 const ITEMS_MAX: usize = 500;
 
+const IMMEDIATE: &str = "immediate";
+
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CodeList {
@@ -66,10 +68,21 @@ impl CodeList {
 
     /// What encounters are counted by.
     pub fn of_patients(&self) -> impl Iterator<Item = &Item> {
-        let others = ["outcome", "immediate", "community-risk", "constraint"];
+        let others = ["outcome", IMMEDIATE, "community-risk", "constraint"];
         self.items
             .iter()
             .filter(move |item| !others.contains(&item.section.as_str()))
+    }
+
+    /// What sites are told to have reported of themselves.
+    pub fn of_sites(&self) -> impl Iterator<Item = &Item> {
+        let open = self.items.iter().filter(|item| !item.restricted);
+        open.filter(|item| matches!(item.section.as_str(), "community-risk" | "constraint"))
+    }
+
+    /// What a site reports at once: it may be of one person, so it is told as an alert of the area, or not at all.
+    pub fn immediate(&self) -> impl Iterator<Item = &Item> {
+        self.items.iter().filter(|item| item.section == IMMEDIATE)
     }
 
     /// What beds of that kind are told as.
@@ -96,8 +109,11 @@ mod tests {
             .filter(|item| item.restricted)
             .map(|item| item.code.as_str())
             .collect();
-        assert_eq!(restricted, ["28", "31", "42", "43", "47", "48", "49", "50"]);
+        assert_eq!(restricted, ["28", "31", "42", "43", "47", "48", "49", "50", "51", "53"]);
         assert_eq!(list.outcomes().count(), 8);
         assert!(list.of_patients().all(|item| item.code != "40" && item.code != "57"));
+        let sites: Vec<&str> = list.of_sites().map(|item| item.code.as_str()).collect();
+        assert_eq!(sites, ["56", "57", "58", "59", "60", "61", "62", "63", "64", "65"]);
+        assert!(list.immediate().all(|item| item.alert != item.restricted));
     }
 }

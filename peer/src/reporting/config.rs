@@ -143,9 +143,15 @@ pub fn check_codes(config: &ReportingConfig, codes: &CodeList) -> Result<(), Bro
             "must have a restricted item: what nobody is told of is what the others' sums hide behind",
         );
     }
-    let open = |code: &String| codes.of_patients().any(|item| item.code == *code && !item.restricted);
+    let open = |code: &String| {
+        let mut alerts = codes.of_patients().chain(codes.immediate());
+        alerts.any(|item| item.code == *code && !item.restricted)
+    };
     if !config.alert_items.iter().flatten().all(open) {
-        return broken("alert_items", "must be codes of the list's that are not restricted");
+        return broken(
+            "alert_items",
+            "must be codes of the list's, of patients or immediate, that are not restricted",
+        );
     }
     Ok(())
 }
@@ -198,7 +204,7 @@ impl Rules {
     /// Of everything that divides people into counts: other rules have another one.
     pub fn fingerprint(&self) -> String {
         /// Changed with what `tally` and `suppress` make of the same rules.
-        const MADE_BY: u32 = 2;
+        const MADE_BY: u32 = 3;
         let dividing = (
             MADE_BY,
             &self.contract,

@@ -84,6 +84,9 @@ pub fn of(report: &Report) -> String {
                 rows.push(&format!("beds_{state}"), [area, name, "", "", "", &beds.kind], count);
             }
         }
+        for item in &facility.items {
+            rows.push("site", [area, name, item, "", "", ""], 1);
+        }
     }
     for alert in &report.alerts {
         rows.push("alert", [&alert.area, "", &alert.item, "", "", ""], 1);

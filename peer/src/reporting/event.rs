@@ -7,12 +7,15 @@ use serde::Deserialize;
 pub const KINDS_MAX: usize = 16;
 pub(super) const ITEMS_MAX: usize = 12;
 const BEDS_MAX: u32 = 100_000;
+/// Items of one statement of a site.
+const SITE_ITEMS_MAX: usize = 32;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Encounter(Cell),
     Outcome(OutcomeChanged),
     Beds(Beds),
+    Site(Site),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -73,6 +76,14 @@ pub struct Beds {
     pub beds: Vec<Ward>,
 }
 
+/// What a site reports of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Site {
+    pub codes: String,
+    pub facility: String,
+    pub items: Vec<String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Ward {
     pub kind: String,
@@ -94,6 +105,10 @@ impl Event {
             "beds.stated" => {
                 let beds: Beds = serde_json::from_slice(payload).ok()?;
                 beds.is_sound().then_some(Event::Beds(beds))
+            }
+            "site.stated" => {
+                let site: Site = serde_json::from_slice(payload).ok()?;
+                (site.items.len() <= SITE_ITEMS_MAX).then_some(Event::Site(site))
             }
             _ => None,
         }

@@ -139,6 +139,7 @@ impl Partition {
                 }
             }
             Event::Beds(beds) => self.tallies.entry(period).or_default().beds(rules, time_ms, beds),
+            Event::Site(site) => self.tallies.entry(period).or_default().site(rules, site),
         }
     }
 }

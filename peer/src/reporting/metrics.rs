@@ -25,6 +25,8 @@ metric::declare! {
     REPORTED: Gauges = "medledger_report_facility_reported" by ["facility"];
     /// 1: it did so before the deadline
     ON_TIME: Gauges = "medledger_report_facility_on_time" by ["facility"];
+    /// 1: the facility reported this risk to its community, or this constraint of its own, in the last published period
+    SITE: Gauges = "medledger_report_site" by ["facility", "item"];
     /// Facilities that are expected to report
     EXPECTED: Gauge = "medledger_report_facilities_expected";
     /// 1: a condition that is an alert by itself was stated in the last published period
@@ -61,6 +63,7 @@ fn show(report: &Report) {
         &BEDS,
         &REPORTED,
         &ON_TIME,
+        &SITE,
         &ALERT,
     ] {
         family.reset();
@@ -83,6 +86,9 @@ fn show(report: &Report) {
         let name = facility.facility.as_str();
         if let Some(treated) = facility.treated {
             TREATED.with_label_values(&[name]).set(gauge(treated));
+        }
+        for item in &facility.items {
+            SITE.with_label_values(&[name, item]).set(1);
         }
         REPORTED.with_label_values(&[name]).set(i64::from(facility.reported));
         ON_TIME.with_label_values(&[name]).set(i64::from(facility.on_time));

@@ -86,6 +86,8 @@ pub struct FacilityReport {
     pub on_time: bool,
     /// As it stated them last.
     pub beds: Vec<BedCount>,
+    /// Items of its community's risks and its constraints that it reported in the period.
+    pub items: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -149,11 +151,12 @@ impl Report {
                 }
             }
             report.areas.push(told.area);
-            let alerts = rules.codes.items.iter().filter(|item| item.alert);
+            let alerts = rules.codes.items.iter().filter(|item| item.alert && !item.restricted);
             let stated = alerts.filter(|item| {
-                area.items
-                    .get(&item.code)
-                    .is_some_and(|counts| counts.iter().any(|n| *n > 0))
+                let of_patients = area.items.get(&item.code);
+                let mut sites = facilities.iter().filter_map(|facility| tally.sites.get(facility));
+                of_patients.is_some_and(|counts| counts.iter().any(|n| *n > 0))
+                    || sites.any(|items| items.contains(&item.code))
             });
             report.alerts.extend(stated.map(|item| Alert {
                 area: name.clone(),
@@ -183,7 +186,16 @@ fn facility_report(
         reported: statement.is_some(),
         on_time: statement.is_some_and(|statement| (start_ms..deadline_ms).contains(&statement.first_ms)),
         beds: beds.into_iter().flatten().map(|ward| bed_count(rules, ward)).collect(),
+        items: site_items(rules, tally, facility),
     }
+}
+
+fn site_items(rules: &Rules, tally: &Tally, facility: &str) -> Vec<String> {
+    let Some(stated) = tally.sites.get(facility) else {
+        return Vec::new();
+    };
+    let told = rules.codes.of_sites().filter(|item| stated.contains(&item.code));
+    told.map(|item| item.code.clone()).collect()
 }
 
 fn bed_count(rules: &Rules, ward: &Ward) -> BedCount {

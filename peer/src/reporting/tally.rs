@@ -1,10 +1,10 @@
 //! What was counted in one period. Nothing of it is shown: [`super::report`] makes of it what may be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     config::Rules,
-    event::{Beds, Cell, Ward},
+    event::{Beds, Cell, Site, Ward},
 };
 
 /// Age bands times sexes.
@@ -19,6 +19,8 @@ pub struct Tally {
     pub areas: BTreeMap<String, Area>,
     /// By facility: only those that are expected.
     pub statements: BTreeMap<String, Statement>,
+    /// Items that such a facility reported of itself, at any time of the period.
+    pub sites: BTreeMap<String, BTreeSet<String>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,6 +94,16 @@ impl Tally {
         statement.beds = by_kind(rules, &beds.beds);
     }
 
+    pub fn site(&mut self, rules: &Rules, site: &Site) {
+        if site.codes != rules.codes.version || !rules.facilities.contains_key(&site.facility) {
+            return;
+        }
+        let known = rules.codes.of_sites().chain(rules.codes.immediate());
+        let stated = known.filter(|item| site.items.contains(&item.code));
+        let items = self.sites.entry(site.facility.clone()).or_default();
+        items.extend(stated.map(|item| item.code.clone()));
+    }
+
     /// Adds what another partition counted in the same period. A facility's statements are all in one partition.
     pub fn merge(&mut self, other: Tally) {
         for (name, from) in other.areas {
@@ -113,6 +125,7 @@ impl Tally {
             }
         }
         self.statements.extend(other.statements);
+        self.sites.extend(other.sites);
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     codes::{self, CodeList, Item},
     config::{FacilityConfig, ReportingConfig, Rules},
     csv,
-    event::{Age, Beds, Cell, Event, OutcomeChanged, Sex, Triage, Ward},
+    event::{Age, Beds, Cell, Event, OutcomeChanged, Sex, Site, Triage, Ward},
     fold::Fold,
     follow::Reports,
     report::Report,
@@ -70,6 +70,10 @@ fn codes() -> CodeList {
             item("36", "outcome", false, false),
             item("40", "outcome", false, false),
             item("42", "outcome", true, false),
+            item("51", "immediate", true, false),
+            item("54", "immediate", false, true),
+            item("57", "community-risk", false, false),
+            item("62", "constraint", false, false),
         ],
     }
 }
@@ -285,6 +289,52 @@ fn kinds_of_beds_that_the_list_does_not_have_are_told_together() {
         .map(|beds| (beds.kind.as_str(), beds.staffed, beds.occupied, beds.available))
         .collect();
     assert_eq!(beds, [("icu", 4, 0, 2), ("other", 10, 0, 8)]);
+}
+
+#[test]
+fn sites_are_told_by_what_they_lack_and_never_by_what_may_be_of_one_person() {
+    let site = |facility: &str, codes: &str, items: &[&str]| {
+        Event::Site(Site {
+            codes: codes.to_owned(),
+            facility: facility.to_owned(),
+            items: items.iter().map(ToString::to_string).collect(),
+        })
+    };
+    let log = [
+        (0, 1_010, vec![site("A-1", "1", &["62", "54", "9", "none"])]),
+        // Taken back within the period: it was stated.
+        (0, 1_050, vec![site("A-1", "1", &["57"])]),
+        (
+            0,
+            1_060,
+            vec![
+                site("B-1", "1", &["51"]),
+                site("A-2", "2", &["62"]),
+                site("C-1", "1", &["62", "54"]),
+            ],
+        ),
+        (0, 1_130, vec![site("A-1", "1", &[])]),
+        (0, 1_220, vec![]),
+    ];
+    let told = folded(&mut Fold::new(rules(5), 1), &log);
+    let items = |report: &Report| -> Vec<Vec<String>> {
+        let of = report.facilities.iter();
+        of.map(|facility| facility.items.clone()).collect()
+    };
+    assert_eq!(items(&told[0]), [vec!["57", "62"], vec![], vec![]]);
+    let alerts: Vec<_> = told[0]
+        .alerts
+        .iter()
+        .map(|alert| (alert.area.as_str(), alert.item.as_str()))
+        .collect();
+    assert_eq!(alerts, [("NORTH", "54")]);
+    assert!(csv::of(&told[0]).contains("1000,1100,site,NORTH,A-1,62,,,,1\n"));
+    assert_eq!(items(&told[1]), [[]; 3] as [[&str; 0]; 3]);
+    assert_eq!(told[1].alerts, []);
+    assert!(
+        told[0].facilities.iter().all(|facility| !facility.reported),
+        "of their beds they said nothing"
+    );
 }
 
 #[test]

@@ -241,7 +241,8 @@ fn targets(panel: &Panel) -> Vec<Value> {
 }
 
 fn expanded(expr: &str) -> String {
-    expr.replace("$net", "namespace=~\"$namespace\"")
+    expr.replace("$published", "0 * max(medledger_report_period_end_seconds{$net} > 0)")
+        .replace("$net", "namespace=~\"$namespace\"")
         .replace("$here", "namespace=~\"$namespace\", organisation=~\"$organisation\"")
         .replace("$rate", "[$__rate_interval]")
 }
