@@ -9,10 +9,12 @@ pub enum Role {
     Orderer,
     Peer,
     Attester,
+    /// What the peer that publishes reports has besides.
+    Reporter,
     Worker,
 }
 
-pub const ROLES: [Role; 4] = [Role::Orderer, Role::Peer, Role::Attester, Role::Worker];
+pub const ROLES: [Role; 5] = [Role::Orderer, Role::Peer, Role::Attester, Role::Reporter, Role::Worker];
 
 impl Role {
     /// What such a process registers at its start.
@@ -21,6 +23,7 @@ impl Role {
             Role::Orderer => orderer::metrics::all(),
             Role::Peer => peer_metrics::all(false),
             Role::Attester => peer_metrics::all(true),
+            Role::Reporter => vec![peer::reporting::metrics::DECLARED],
             Role::Worker => worker::metrics::all(),
         }
     }

@@ -12,6 +12,7 @@ use medledger_cli::{
     calls,
     network::{Spec, layout::Kind, layout::Process, ready, spec::RECORDS},
     patients,
+    report::sample,
 };
 use medledger_tests::{
     metrics::Role,
@@ -73,13 +74,16 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ),
 ];
 
-fn role(process: &Process) -> Option<Role> {
+const REPORTER: &str = "peer0.MinistryOfHealth";
+
+fn roles(process: &Process) -> &'static [Role] {
     match process.kind {
-        Kind::Orderer => Some(Role::Orderer),
-        Kind::Peer if process.attester => Some(Role::Attester),
-        Kind::Peer => Some(Role::Peer),
-        Kind::Worker => Some(Role::Worker),
-        Kind::Broker => None,
+        Kind::Orderer => &[Role::Orderer],
+        Kind::Peer if process.name == REPORTER => &[Role::Attester, Role::Reporter],
+        Kind::Peer if process.attester => &[Role::Attester],
+        Kind::Peer => &[Role::Peer],
+        Kind::Worker => &[Role::Worker],
+        Kind::Broker => &[],
     }
 }
 
@@ -109,8 +113,8 @@ impl Watch {
             tasks: Tasks::new(),
             moved: Arc::default(),
         };
-        for process in &world.network.description.processes {
-            let Some(role) = role(process) else { continue };
+        let processes = world.network.description.processes.iter();
+        for (process, role) in processes.flat_map(|process| roles(process).iter().map(move |role| (process, *role))) {
             let metrics = role.groups().into_iter().flatten();
             let names: BTreeSet<&str> = metrics.map(|metric| metric.about().name).collect();
             let (health, moved_here, token) =
@@ -149,7 +153,24 @@ fn spec() -> Spec {
     let mut spec = small();
     spec.organisations[0].peers = 2;
     spec.organisations[0].workers = 2;
+    // Long enough for counts that are told.
+    for (setting, seconds) in [("period_s", 5), ("grace_s", 1), ("deadline_s", 5)] {
+        spec.reporting.settings.insert(setting.to_owned(), seconds.into());
+    }
     spec
+}
+
+/// Of everything that a report tells; its gauges are those of one period, and the next one has others.
+async fn reports(world: &World, watch: &Watch) {
+    let load = sample::Load {
+        contract: RECORDS.to_owned(),
+        count: 400,
+        over: Duration::from_secs(8),
+        silent: 1,
+        seed: patients::SEED,
+    };
+    sample::send(&world.network, &load).await.expect("the sample");
+    watch.until(Role::Reporter, "medledger_report_alert").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,6 +182,7 @@ async fn every_declared_metric_moves_or_says_why_it_cannot_here() {
 
     reads_and_conflicts(&world, &clients).await;
     strangers(&world).await;
+    reports(&world, &watch).await;
     // An idle partition has heartbeats.
     watch.until(Role::Orderer, "medledger_orderer_heartbeats_total").await;
 
@@ -187,6 +209,12 @@ async fn every_declared_metric_moves_or_says_why_it_cannot_here() {
     }
     for name in ["orderer0", "peer0.HospitalA", "peer1.HospitalA"] {
         world.kill(name).await;
+        if name == "peer0.HospitalA" {
+            // A worker that begins has no modules, and only the other peer is there to send them.
+            world.kill("worker0.HospitalA").await;
+            world.start("worker0.HospitalA").await;
+            watch.until(Role::Peer, "medledger_workers_modules_sent_total").await;
+        }
         world.start(name).await;
         load.goes_on(&peers, 15, &format!("after {name} came back")).await;
     }
@@ -244,7 +272,7 @@ async fn strangers(world: &World) {
     let appended = world.log().append(&attest, list.encode_to_vec().into()).await;
     appended.expect("Kafka takes it");
     for process in &world.network.description.processes {
-        if role(process).is_some() {
+        if !roles(process).is_empty() {
             let mut silent = TcpStream::connect(&process.listen).await.expect("a connection");
             let closed = tokio::time::timeout(PATIENCE, silent.read(&mut [0])).await;
             closed.expect("closed in time").expect("closed in order");

@@ -14,12 +14,16 @@ use crate::ledger::{BlockInfo, Ledger};
 /// An event, and its number among those of its transaction.
 pub(super) type Numbered = (rpc::EventsReply, u32);
 
-/// What an encounter was, or a site reported of itself, is read by whom the contract's queries would tell it too
-/// (`rights.rs` of medical-records); others learn that there was one. The ministry's report reads the log, and not this
+/// What an encounter was, or a facility said of its beds or of itself, is read by whom the contract's queries would tell it
+/// too (`rights.rs` of medical-records); others learn that there was one. The ministry's report reads the log, and not this
 /// stream.
 fn is_told(event: &str, practitioner_role: Option<&str>) -> bool {
-    let of_treatment = ["encounter.", "site."].iter().any(|kind| event.starts_with(kind));
-    !of_treatment || matches!(practitioner_role, Some("physician" | "nurse" | "paramedic"))
+    let treats = matches!(practitioner_role, Some("physician" | "nurse" | "paramedic"));
+    match event.split('.').next() {
+        Some("encounter" | "site") => treats,
+        Some("beds") => treats || practitioner_role == Some("registrar"),
+        _ => true,
+    }
 }
 
 struct State {
@@ -121,7 +125,7 @@ mod tests {
                 "{role:?}"
             );
             assert!(
-                is_told("record.created", role) && is_told("beds.stated", role),
+                is_told("record.created", role) && is_told("beds.stated", role) == (role == Some("registrar")),
                 "{role:?}"
             );
         }

@@ -144,13 +144,13 @@ pub fn check_codes(config: &ReportingConfig, codes: &CodeList) -> Result<(), Bro
         );
     }
     let open = |code: &String| {
-        let mut alerts = codes.of_patients().chain(codes.immediate());
+        let mut alerts = codes.of_patients().chain(codes.immediate()).chain(codes.of_sites());
         alerts.any(|item| item.code == *code && !item.restricted)
     };
     if !config.alert_items.iter().flatten().all(open) {
         return broken(
             "alert_items",
-            "must be codes of the list's, of patients or immediate, that are not restricted",
+            "must be codes of the list's that are no outcomes and not restricted",
         );
     }
     Ok(())

@@ -29,7 +29,7 @@ metric::declare! {
     SITE: Gauges = "medledger_report_site" by ["facility", "item"];
     /// Facilities that are expected to report
     EXPECTED: Gauge = "medledger_report_facilities_expected";
-    /// 1: a condition that is an alert by itself was stated in the last published period
+    /// 1: what is an alert by itself, a condition or what a site reports at once, was stated in the last published period
     ALERT: Gauges = "medledger_report_alert" by ["area", "item"];
 }
 
