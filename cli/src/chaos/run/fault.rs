@@ -259,21 +259,31 @@ impl Scene<'_> {
             let why = format!("{} and {} are not set", heal::UPGRADE, heal::ROLLBACK);
             return Ok(Made::Skipped(why));
         };
-        let there = self.every_pod_another(heal::to_version(self.cluster, &upgrade)).await;
+        let there = self
+            .every_pod_another(heal::to_version(self.cluster, &upgrade), None)
+            .await;
         let back = async {
             ensure!(heal::back_to_version(self.cluster).await?, "it is no other version");
             Ok(())
         };
-        let back = self.every_pod_another(back).await;
+        let back = self.every_pod_another(back, Some(self.before)).await;
         Ok(Made::now(format!("{} s there, {} s back", there?, back?)))
     }
 
-    /// Every pod is another one after it; how many seconds it took.
-    async fn every_pod_another(&self, change: impl Future<Output = Result<()>>) -> Result<u64> {
+    /// Every pod is another one after it; how many seconds it took. Which there must be then says `expected`: none, as
+    /// many as there are, since another version's chart may have other numbers.
+    async fn every_pod_another(
+        &self,
+        change: impl Future<Output = Result<()>>,
+        expected: Option<&Before>,
+    ) -> Result<u64> {
         let begun = Instant::now();
         let before = self.cluster.pods().await?;
         change.await?;
-        recovery::recovered(self.cluster, self.before, self.load).await?;
+        match expected {
+            Some(expected) => recovery::recovered(self.cluster, expected, self.load).await?,
+            None => recovery::recovered(self.cluster, &Before::look(self.cluster).await?, self.load).await?,
+        }
         let after = self.cluster.pods().await?;
         let same = before.iter().filter(|old| after.iter().any(|new| new.uid == old.uid));
         let same: Vec<Pod> = same.cloned().collect();
