@@ -23,13 +23,8 @@ pub enum BedsCommand {
         /// KIND=STAFFED/OCCUPIED, as general=40/31
         #[arg(value_name = "KIND=STAFFED/OCCUPIED", required = true)]
         beds: Vec<Beds>,
-        /// The version that you saw (default: the present one)
-        #[arg(long, value_name = "N")]
-        version: Option<u64>,
         #[command(flatten)]
-        at: Contract,
-        #[command(flatten)]
-        sending: Sending,
+        stating: Stating,
     },
     /// What a facility stated last
     Get {
@@ -49,6 +44,18 @@ pub enum BedsCommand {
         #[arg(long, value_name = "N")]
         limit: Option<u32>,
     },
+}
+
+/// How a facility's statement is made, whatever it says.
+#[derive(Debug, Args)]
+pub struct Stating {
+    /// The version that you saw (default: the present one)
+    #[arg(long, value_name = "N")]
+    pub version: Option<u64>,
+    #[command(flatten)]
+    pub at: Contract,
+    #[command(flatten)]
+    pub sending: Sending,
 }
 
 #[derive(Debug, Args)]
@@ -88,9 +95,7 @@ pub async fn run(command: BedsCommand, output: Output) -> Result<()> {
         BedsCommand::Set {
             facility,
             beds,
-            version,
-            at,
-            sending,
+            stating: Stating { version, at, sending },
         } => {
             let session = at.at.connect()?;
             let version = match version {

@@ -4,8 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 
 use crate::{
-    args::Sending,
-    beds::Contract,
+    beds::{Contract, Stating},
     calls,
     output::Output,
     record::{answer, submit},
@@ -25,13 +24,8 @@ pub enum SiteCommand {
         /// The list of item codes (default: the newest)
         #[arg(long, value_name = "VERSION")]
         codes: Option<String>,
-        /// The version that you saw (default: the present one)
-        #[arg(long, value_name = "N")]
-        version: Option<u64>,
         #[command(flatten)]
-        at: Contract,
-        #[command(flatten)]
-        sending: Sending,
+        stating: Stating,
     },
     /// What a facility stated last
     Get {
@@ -48,9 +42,7 @@ pub async fn run(command: SiteCommand, output: Output) -> Result<()> {
             facility,
             items,
             codes,
-            version,
-            at,
-            sending,
+            stating: Stating { version, at, sending },
         } => {
             let session = at.at.connect()?;
             let version = match version {

@@ -32,9 +32,7 @@ fn spec() -> Spec {
     // So that reads and writes go on while one of them is away.
     spec.organisations[0].workers = 2;
     // Periods that close while the test waits, and are long enough for counts that are published.
-    for (setting, seconds) in [("period_s", 10), ("grace_s", 1), ("deadline_s", 10)] {
-        spec.reporting.settings.insert(setting.to_owned(), seconds.into());
-    }
+    spec.reporting.set_periods(10, 1);
     spec
 }
 

@@ -154,9 +154,7 @@ fn spec() -> Spec {
     spec.organisations[0].peers = 2;
     spec.organisations[0].workers = 2;
     // Long enough for counts that are told.
-    for (setting, seconds) in [("period_s", 5), ("grace_s", 1), ("deadline_s", 5)] {
-        spec.reporting.settings.insert(setting.to_owned(), seconds.into());
-    }
+    spec.reporting.set_periods(5, 1);
     spec
 }
 

@@ -47,10 +47,7 @@ async fn all(officer: &Session, periods: &[Period]) -> Vec<Report> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closed_periods_are_published_and_stay_the_same() {
     let mut spec = small();
-    let settings = &mut spec.reporting.settings;
-    settings.insert("period_s".to_owned(), 5.into());
-    settings.insert("grace_s".to_owned(), 1.into());
-    settings.insert("deadline_s".to_owned(), 5.into());
+    spec.reporting.set_periods(5, 1);
     let world = World::up(&spec).await;
     let officer = session(&world, "MinistryOfHealth", OFFICER);
     let load = |seed, count| Load {

@@ -85,9 +85,7 @@ impl CodeList {
                 }
                 Some(_) => {}
             }
-            if items[..at].contains(item) {
-                return Err(Rejection::new("items", "must not name an item twice"));
-            }
+            check_first(items, at)?;
         }
         Ok(())
     }
@@ -104,9 +102,7 @@ impl CodeList {
                     "must be of a site, by the list that codes names: immediate, community-risk or constraint",
                 ));
             }
-            if items[..at].contains(item) {
-                return Err(Rejection::new("items", "must not name an item twice"));
-            }
+            check_first(items, at)?;
         }
         Ok(())
     }
@@ -134,6 +130,14 @@ impl CodeList {
             )),
         }
     }
+}
+
+/// The item there was not named before.
+fn check_first(items: &[String], at: usize) -> Result<(), Rejection> {
+    if items[..at].contains(&items[at]) {
+        return Err(Rejection::new("items", "must not name an item twice"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

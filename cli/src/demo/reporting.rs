@@ -23,9 +23,7 @@ use crate::{
 const PERIOD_S: i64 = 10;
 
 pub fn short_periods(spec: &mut Spec) {
-    for (field, seconds) in [("period_s", PERIOD_S), ("grace_s", 2), ("deadline_s", PERIOD_S)] {
-        spec.reporting.settings.insert(field.to_owned(), seconds.into());
-    }
+    spec.reporting.set_periods(PERIOD_S, 2);
 }
 
 /// Encounters from every facility, beds from all but one, and the first period of them that is published.

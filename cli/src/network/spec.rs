@@ -125,6 +125,15 @@ pub struct ReportingSpec {
     pub settings: toml::Table,
 }
 
+impl ReportingSpec {
+    /// Periods that close while somebody waits for them; who reports within one is on time.
+    pub fn set_periods(&mut self, period_s: i64, grace_s: i64) {
+        for (field, seconds) in [("period_s", period_s), ("grace_s", grace_s), ("deadline_s", period_s)] {
+            self.settings.insert(field.to_owned(), seconds.into());
+        }
+    }
+}
+
 /// Where a process is that is started elsewhere.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -16,6 +16,8 @@ const LIST: &str = include_str!("../../../chaincode/medical-records/codes/who-em
 const ITEMS_MAX: usize = 500;
 
 const IMMEDIATE: &str = "immediate";
+/// Of a place and not of a person.
+const OF_SITES: [&str; 2] = ["community-risk", "constraint"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,16 +70,14 @@ impl CodeList {
 
     /// What encounters are counted by.
     pub fn of_patients(&self) -> impl Iterator<Item = &Item> {
-        let others = ["outcome", IMMEDIATE, "community-risk", "constraint"];
-        self.items
-            .iter()
-            .filter(move |item| !others.contains(&item.section.as_str()))
+        let is_other = |section: &str| section == "outcome" || section == IMMEDIATE || OF_SITES.contains(&section);
+        self.items.iter().filter(move |item| !is_other(&item.section))
     }
 
     /// What sites are told to have reported of themselves.
     pub fn of_sites(&self) -> impl Iterator<Item = &Item> {
         let open = self.items.iter().filter(|item| !item.restricted);
-        open.filter(|item| matches!(item.section.as_str(), "community-risk" | "constraint"))
+        open.filter(|item| OF_SITES.contains(&item.section.as_str()))
     }
 
     /// What a site reports at once: it may be of one person, so it is told as an alert of the area, or not at all.
