@@ -65,7 +65,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub clients: u64,
     /// Milliseconds between one thing and the next of the same client
-    #[arg(long, value_name = "MS", default_value_t = 100)]
+    #[arg(long, value_name = "MS", default_value_t = 200)]
     pub pause_ms: u64,
     /// Limits of gaps are so many times as long: for machines that do other things besides
     #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]

@@ -5,7 +5,8 @@
 //!  read   ──► read::Readers    ── few consumers, each shared by many readers (a queue per partition)
 //!  ensure ──► topics           ── create, or compare with what is there
 //!  bounds ──► ask::Asker       ── questions, on a client of their own
-//!                link::Link    ── does the cluster answer? In doubt every client is reminded of the brokers
+//!                link::Link    ── does the cluster answer? In doubt every client is reminded of the brokers,
+//!                                 and readers' clients are told of new leaders
 //! ```
 //!
 //! Promises beyond the trait's: it goes on by itself after the cluster was away; what waits to be sent
@@ -33,6 +34,7 @@ use crate::{AppendError, Log, ReadError, Reader, TopicError, TopicPartition, Top
 
 mod append;
 mod ask;
+mod leaders;
 mod link;
 mod properties;
 mod read;

@@ -28,6 +28,8 @@ const RESTARTED_WITHIN: Duration = Duration::from_secs(180);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const DRAINED_WITHIN: Duration = Duration::from_secs(240);
 const ROLLED_WITHIN: Duration = Duration::from_secs(300);
+/// The chart's brokers look every ten seconds whether those lead that should.
+const LEADS_AGAIN: Duration = Duration::from_secs(15);
 const NO_SPARE: &str = "no organisation has a second peer";
 /// Until a fault shows: the calls under way have ended.
 const SHOWS: Duration = Duration::from_secs(10);
@@ -129,7 +131,11 @@ impl Scene<'_> {
 
     async fn each_broker(&self) -> Result<String> {
         let brokers = self.cluster.of(Component::Kafka).await?;
-        for broker in &brokers {
+        for (number, broker) in brokers.iter().enumerate() {
+            if number > 0 {
+                // The one before leads again what is its own: so every leader is hit.
+                tokio::time::sleep(LEADS_AGAIN).await;
+            }
             let broker = self.cluster.named(&broker.name).await?;
             self.crash(&[broker]).await?;
             recovery::recovered(self.cluster, self.before, self.load).await?;

@@ -13,6 +13,7 @@ use rdkafka::{
 use tokio::time::Instant;
 
 use super::{
+    leaders::Leaders,
     link::{Context, Link},
     reason,
     remind::Brokers,
@@ -60,10 +61,14 @@ impl Asker {
         }
     }
 
-    /// Does the cluster answer at all?
-    pub async fn ask(&self) -> Result<(), KafkaError> {
-        self.query(|client| client.fetch_metadata(None, QUERY_TIMEOUT).map(drop))
-            .await
+    /// Does the cluster answer at all, and who leads there?
+    pub async fn ask(&self) -> Result<Leaders, KafkaError> {
+        self.query(|client| {
+            client
+                .fetch_metadata(None, QUERY_TIMEOUT)
+                .map(|told| Leaders::of(&told))
+        })
+        .await
     }
 
     /// The client's own errors and logs, which somebody must take.
@@ -75,16 +80,23 @@ impl Asker {
         brokers.remind(self.client.client());
     }
 
-    /// librdkafka's questions block: they have a thread of their own, and a deadline inside.
     async fn query<T: Send + 'static>(
         &self,
         question: impl FnOnce(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {
-        let client = self.client.clone();
-        tokio::task::spawn_blocking(move || question(&client))
-            .await
-            .unwrap_or(Err(KafkaError::Canceled))
+        query(&self.client, question).await
     }
+}
+
+/// librdkafka's questions block: they have a thread of their own, and a deadline inside.
+pub(super) async fn query<T: Send + 'static>(
+    client: &Arc<BaseConsumer<Context>>,
+    question: impl FnOnce(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + 'static,
+) -> Result<T, KafkaError> {
+    let client = client.clone();
+    tokio::task::spawn_blocking(move || question(&client))
+        .await
+        .unwrap_or(Err(KafkaError::Canceled))
 }
 
 /// What brokers say while a topic or a leader is new.

@@ -12,7 +12,7 @@ use std::{
 use rdkafka::{ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 use tokio::sync::Notify;
 
-use super::{Clients, reason, remind::Pace};
+use super::{Clients, leaders::Unrest, reason, remind::Pace};
 use crate::metrics::{ERRORS, REACHABLE};
 
 /// Silence after which the cluster is asked whether it is there.
@@ -84,33 +84,46 @@ impl Link {
 }
 
 /// Asks the cluster when nobody heard from it for a second, or somebody has doubts; then every client is reminded of the
-/// brokers, too. Ends with the log.
+/// brokers, and readers are told of new leaders. Ends with the log.
 pub(crate) async fn probe(link: Arc<Link>, clients: Weak<Clients>) {
     let mut doubted = true;
     let mut pace = Pace::new();
+    let mut unrest = Unrest::default();
     loop {
         // Held for a moment only: the last one to hold them waits for their end.
         let Some(held) = clients.upgrade() else { return };
-        let asker = held.asker.clone();
+        let (asker, readers) = (held.asker.clone(), held.readers.clone());
         asker.listen();
         let asked_ms = link.now_ms();
         let quiet = asked_ms.saturating_sub(link.answered_ms.load(Relaxed)) >= QUIET.as_millis() as u64;
-        let in_doubt = doubted || !link.reachable();
-        if in_doubt && pace.is_due(Instant::now()) {
+        let was_away = !link.reachable();
+        if doubted {
+            unrest.doubt(Instant::now());
+        }
+        if (doubted || was_away) && pace.is_due(Instant::now()) {
             held.remind();
         }
         drop(held);
-        if in_doubt || quiet {
+        if doubted || was_away || quiet || unrest.lasts(Instant::now()) {
             match asker.ask().await {
-                Ok(()) => link.answered(),
+                Ok(leaders) => {
+                    link.answered();
+                    if readers.follow(&leaders).await || was_away {
+                        unrest.begin(Instant::now());
+                    }
+                }
                 Err(error) => {
                     link.failed("probe");
                     link.away(asked_ms, &reason(&error));
                 }
             }
         }
-        drop(asker);
-        let pause = if link.reachable() { QUIET } else { QUIET / 4 };
+        drop((asker, readers));
+        let pause = match (unrest.lasts(Instant::now()), link.reachable()) {
+            (true, _) => QUIET / 10,
+            (false, true) => QUIET,
+            (false, false) => QUIET / 4,
+        };
         doubted = tokio::time::timeout(pause, link.doubted.notified()).await.is_ok();
         if doubted {
             // Errors come in crowds; one question answers them all.

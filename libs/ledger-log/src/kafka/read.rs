@@ -12,13 +12,14 @@
 //! than its own bound, the others go on.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::join_all;
 use metric::Counter;
 use parking_lot::Mutex;
 use rdkafka::{
@@ -30,7 +31,8 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     KafkaSettings,
-    ask::Asker,
+    ask::{Asker, query},
+    leaders::Leaders,
     link::{Context, Link},
     reason,
     remind::Brokers,
@@ -43,6 +45,8 @@ use crate::{
 /// One `next` returns no more than about this; the rest waits in the queue.
 const NEXT_BYTES: usize = 1 << 20;
 const NEXT_RECORDS: usize = 1_000;
+/// A client whose brokers do not answer within this is asked again later.
+const TURN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// All clients that read, and who reads what on which.
 pub(crate) struct Readers {
@@ -53,7 +57,25 @@ pub(crate) struct Readers {
 
 struct Shared {
     consumer: Arc<BaseConsumer<Context>>,
-    held: Mutex<HashSet<TopicPartition>>,
+    /// And who leads them, as this client was last told on our asking.
+    held: Mutex<HashMap<TopicPartition, Option<i32>>>,
+}
+
+impl Shared {
+    /// Asks who leads a topic; librdkafka goes by every answer. Without one it is asked again.
+    async fn turn(self: Arc<Self>, topic: Arc<str>) {
+        let asked = topic.clone();
+        let told = query(&self.consumer, move |client| {
+            client
+                .fetch_metadata(Some(&asked), TURN_TIMEOUT)
+                .map(|told| Leaders::of(&told))
+        });
+        if let Ok(told) = told.await {
+            for (of, leader) in self.held.lock().iter_mut().filter(|(of, _)| of.topic == topic) {
+                *leader = told.leader(of);
+            }
+        }
+    }
 }
 
 impl Drop for Shared {
@@ -123,24 +145,55 @@ impl Readers {
         Ok(reader)
     }
 
+    /// As the clients were told last.
+    #[cfg(test)]
+    pub fn leaders(&self) -> Vec<Option<i32>> {
+        let clients = self.clients.lock();
+        let leaders = clients
+            .iter()
+            .map(|shared| shared.held.lock().values().copied().collect::<Vec<_>>());
+        leaders.flatten().collect()
+    }
+
     pub fn remind(&self, brokers: &Brokers) {
         for shared in self.clients.lock().iter() {
             brokers.remind(shared.consumer.client());
         }
     }
 
+    /// Clients that were told of other leaders than these of what they read ask again, which has them turn to them. True if
+    /// a leader has changed since a client was told.
+    pub async fn follow(&self, leaders: &Leaders) -> bool {
+        let mut asking = Vec::new();
+        let mut changed = false;
+        for shared in self.clients.lock().iter() {
+            let mut topics = BTreeSet::new();
+            for (of, told) in shared.held.lock().iter() {
+                let leader = leaders.leader(of);
+                if leader.is_some() && *told != leader {
+                    changed |= told.is_some();
+                    topics.insert(of.topic.clone());
+                }
+            }
+            asking.extend(topics.into_iter().map(|topic| shared.clone().turn(topic)));
+        }
+        join_all(asking).await;
+        changed
+    }
+
     /// A client on which nobody reads this partition yet.
     fn place(&self, of: &TopicPartition) -> Result<Arc<Shared>, KafkaError> {
         let mut clients = self.clients.lock();
         for shared in clients.iter() {
-            if shared.held.lock().insert(of.clone()) {
+            if let Entry::Vacant(free) = shared.held.lock().entry(of.clone()) {
+                free.insert(None);
                 return Ok(shared.clone());
             }
         }
         let consumer = self.config.create_with_context(Context {
             link: self.link.clone(),
         })?;
-        let held = Mutex::new(HashSet::from([of.clone()]));
+        let held = Mutex::new(HashMap::from([(of.clone(), None)]));
         let shared = Arc::new(Shared {
             consumer: Arc::new(consumer),
             held,
