@@ -1,4 +1,4 @@
-//! Questions to the cluster: bounds of a partition, and whether it answers at all.
+//! Questions to the cluster: bounds of a partition, who leads, and whether it answers at all.
 //!
 //! A client of their own: a broker serves one request of a connection at a time, and on a producer's
 //! connection a question would wait behind appends that wait for a dead replica.
@@ -30,6 +30,9 @@ pub(crate) struct Asker {
 
 impl Asker {
     pub fn new(config: &ClientConfig, link: Arc<Link>) -> Result<Asker, KafkaError> {
+        let mut config = config.clone();
+        // A broker that died without a word is given up as soon as a question to it is.
+        config.set("socket.timeout.ms", QUERY_TIMEOUT.as_millis().to_string());
         let client: BaseConsumer<Context> = config.create_with_context(Context { link: link.clone() })?;
         Ok(Asker {
             client: Arc::new(client),
@@ -80,23 +83,16 @@ impl Asker {
         brokers.remind(self.client.client());
     }
 
+    /// librdkafka's questions block: they have a thread of their own, and a deadline inside.
     async fn query<T: Send + 'static>(
         &self,
         question: impl FnOnce(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {
-        query(&self.client, question).await
+        let client = self.client.clone();
+        tokio::task::spawn_blocking(move || question(&client))
+            .await
+            .unwrap_or(Err(KafkaError::Canceled))
     }
-}
-
-/// librdkafka's questions block: they have a thread of their own, and a deadline inside.
-pub(super) async fn query<T: Send + 'static>(
-    client: &Arc<BaseConsumer<Context>>,
-    question: impl FnOnce(&BaseConsumer<Context>) -> Result<T, KafkaError> + Send + 'static,
-) -> Result<T, KafkaError> {
-    let client = client.clone();
-    tokio::task::spawn_blocking(move || question(&client))
-        .await
-        .unwrap_or(Err(KafkaError::Canceled))
 }
 
 /// What brokers say while a topic or a leader is new.

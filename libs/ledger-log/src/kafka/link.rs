@@ -104,7 +104,9 @@ pub(crate) async fn probe(link: Arc<Link>, clients: Weak<Clients>) {
             held.remind();
         }
         drop(held);
-        if doubted || was_away || quiet || unrest.lasts(Instant::now()) {
+        // Who reads nothing need not know at once who leads.
+        let is_restless = |unrest: &Unrest| unrest.lasts(Instant::now()) && !readers.is_idle();
+        if doubted || was_away || quiet || is_restless(&unrest) {
             match asker.ask().await {
                 Ok(leaders) => {
                     link.answered();
@@ -118,12 +120,12 @@ pub(crate) async fn probe(link: Arc<Link>, clients: Weak<Clients>) {
                 }
             }
         }
-        drop((asker, readers));
-        let pause = match (unrest.lasts(Instant::now()), link.reachable()) {
+        let pause = match (is_restless(&unrest), link.reachable()) {
             (true, _) => QUIET / 10,
             (false, true) => QUIET,
             (false, false) => QUIET / 4,
         };
+        drop((asker, readers));
         doubted = tokio::time::timeout(pause, link.doubted.notified()).await.is_ok();
         if doubted {
             // Errors come in crowds; one question answers them all.

@@ -13,7 +13,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -31,7 +34,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     KafkaSettings,
-    ask::{Asker, query},
+    ask::Asker,
     leaders::Leaders,
     link::{Context, Link},
     reason,
@@ -45,8 +48,10 @@ use crate::{
 /// One `next` returns no more than about this; the rest waits in the queue.
 const NEXT_BYTES: usize = 1 << 20;
 const NEXT_RECORDS: usize = 1_000;
-/// A client whose brokers do not answer within this is asked again later.
-const TURN_TIMEOUT: Duration = Duration::from_millis(500);
+/// A client whose brokers do not answer within this asks again later.
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
+/// Clients that are to ask are waited for this long.
+const FOLLOW_FOR: Duration = Duration::from_millis(100);
 
 /// All clients that read, and who reads what on which.
 pub(crate) struct Readers {
@@ -57,24 +62,32 @@ pub(crate) struct Readers {
 
 struct Shared {
     consumer: Arc<BaseConsumer<Context>>,
-    /// And who leads them, as this client was last told on our asking.
-    held: Mutex<HashMap<TopicPartition, Option<i32>>>,
+    held: Mutex<HashMap<TopicPartition, Lead>>,
+    /// On our behalf, who leads.
+    is_asking: AtomicBool,
+}
+
+/// Who leads a partition, by a broker's number.
+#[derive(Default)]
+struct Lead {
+    /// What this client was told when it was last asked to ask.
+    told: Option<i32>,
+    /// What the process knows.
+    seen: Option<i32>,
 }
 
 impl Shared {
-    /// Asks who leads a topic; librdkafka goes by every answer. Without one it is asked again.
-    async fn turn(self: Arc<Self>, topic: Arc<str>) {
-        let asked = topic.clone();
-        let told = query(&self.consumer, move |client| {
-            client
-                .fetch_metadata(Some(&asked), TURN_TIMEOUT)
-                .map(|told| Leaders::of(&told))
-        });
-        if let Ok(told) = told.await {
-            for (of, leader) in self.held.lock().iter_mut().filter(|(of, _)| of.topic == topic) {
-                *leader = told.leader(of);
+    /// Asks who leads; librdkafka goes by every answer. What nobody answers is asked again in the next round.
+    fn ask(&self, topics: &BTreeSet<Arc<str>>) {
+        for topic in topics {
+            if let Ok(told) = self.consumer.fetch_metadata(Some(topic), ASK_TIMEOUT) {
+                let told = Leaders::of(&told);
+                for (of, lead) in self.held.lock().iter_mut().filter(|(of, _)| of.topic == *topic) {
+                    lead.told = told.leader(of);
+                }
             }
         }
+        self.is_asking.store(false, Relaxed);
     }
 }
 
@@ -151,7 +164,7 @@ impl Readers {
         let clients = self.clients.lock();
         let leaders = clients
             .iter()
-            .map(|shared| shared.held.lock().values().copied().collect::<Vec<_>>());
+            .map(|shared| shared.held.lock().values().map(|lead| lead.told).collect::<Vec<_>>());
         leaders.flatten().collect()
     }
 
@@ -162,23 +175,30 @@ impl Readers {
     }
 
     /// Clients that were told of other leaders than these of what they read ask again, which has them turn to them. True if
-    /// a leader has changed since a client was told.
+    /// one of these is another than it was. A client without an answer keeps nobody waiting.
     pub async fn follow(&self, leaders: &Leaders) -> bool {
         let mut asking = Vec::new();
         let mut changed = false;
         for shared in self.clients.lock().iter() {
             let mut topics = BTreeSet::new();
-            for (of, told) in shared.held.lock().iter() {
-                let leader = leaders.leader(of);
-                if leader.is_some() && *told != leader {
-                    changed |= told.is_some();
+            for (of, lead) in shared.held.lock().iter_mut() {
+                let Some(leader) = leaders.leader(of) else { continue };
+                changed |= lead.seen.replace(leader).is_some_and(|seen| seen != leader);
+                if lead.told != Some(leader) {
                     topics.insert(of.topic.clone());
                 }
             }
-            asking.extend(topics.into_iter().map(|topic| shared.clone().turn(topic)));
+            if !topics.is_empty() && !shared.is_asking.swap(true, Relaxed) {
+                let shared = shared.clone();
+                asking.push(tokio::task::spawn_blocking(move || shared.ask(&topics)));
+            }
         }
-        join_all(asking).await;
+        let _ = tokio::time::timeout(FOLLOW_FOR, join_all(asking)).await;
         changed
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.clients.lock().is_empty()
     }
 
     /// A client on which nobody reads this partition yet.
@@ -186,17 +206,18 @@ impl Readers {
         let mut clients = self.clients.lock();
         for shared in clients.iter() {
             if let Entry::Vacant(free) = shared.held.lock().entry(of.clone()) {
-                free.insert(None);
+                free.insert(Lead::default());
                 return Ok(shared.clone());
             }
         }
         let consumer = self.config.create_with_context(Context {
             link: self.link.clone(),
         })?;
-        let held = Mutex::new(HashMap::from([(of.clone(), None)]));
+        let held = Mutex::new(HashMap::from([(of.clone(), Lead::default())]));
         let shared = Arc::new(Shared {
             consumer: Arc::new(consumer),
             held,
+            is_asking: AtomicBool::new(false),
         });
         clients.push(shared.clone());
         Ok(shared)
