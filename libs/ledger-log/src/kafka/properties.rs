@@ -59,6 +59,8 @@ pub(super) fn client_config(settings: &KafkaSettings) -> Result<ClientConfig, Op
     config.set("socket.keepalive.enable", "true");
     config.set("socket.nagle.disable", "true");
     config.set("socket.timeout.ms", "10000");
+    // A pod's address that is gone does not answer; the broker that came back has another. By default 30 s.
+    config.set("socket.connection.setup.timeout.ms", "5000");
     config.set("log.connection.close", "false");
     // Somebody else's open transaction must not hold up readers.
     config.set("isolation.level", "read_uncommitted");
