@@ -22,7 +22,6 @@ const UNSETTLED: Duration = Duration::from_secs(15);
 const CALM: Duration = Duration::from_secs(2);
 
 /// Leaders' numbers, by topic and partition.
-#[derive(Default, PartialEq, Eq, Debug)]
 pub(crate) struct Leaders(HashMap<String, Vec<(i32, i32)>>);
 
 impl Leaders {

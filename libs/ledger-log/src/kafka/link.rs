@@ -97,16 +97,17 @@ pub(crate) async fn probe(link: Arc<Link>, clients: Weak<Clients>) {
         let asked_ms = link.now_ms();
         let quiet = asked_ms.saturating_sub(link.answered_ms.load(Relaxed)) >= QUIET.as_millis() as u64;
         let was_away = !link.reachable();
+        let in_doubt = doubted || was_away;
         if doubted {
             unrest.doubt(Instant::now());
         }
-        if (doubted || was_away) && pace.is_due(Instant::now()) {
+        if in_doubt && pace.is_due(Instant::now()) {
             held.remind();
         }
         drop(held);
         // Who reads nothing need not know at once who leads.
         let is_restless = |unrest: &Unrest| unrest.lasts(Instant::now()) && !readers.is_idle();
-        if doubted || was_away || quiet || is_restless(&unrest) {
+        if in_doubt || quiet || is_restless(&unrest) {
             match asker.ask().await {
                 Ok(leaders) => {
                     link.answered();
